@@ -1,0 +1,91 @@
+// One device: its thread, its loaded shards, and the steps that run on them.
+#pragma once
+
+#include "actors/data/data_plane.hpp"
+#include "compute/executor.hpp"
+#include "compute/tokenizer.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace hexgen::actors {
+
+struct device_options {
+  std::uint32_t index = 0;
+  std::string kind = "cpu";       // cpu or cuda
+  int ordinal = 0;                // cuda:N
+  int threads = 1;
+  std::uint64_t memory_bytes = 0; // budget for weights, activations and KV
+  double speed = 1.0;             // < 1: after computing t it waits t*(1/speed - 1)
+};
+
+/// Where one rank of one stage of one generation sits in its pipeline.
+struct rank_spec {
+  std::uint64_t replica = 0;
+  std::uint64_t generation = 0;
+  std::uint32_t stage = 0, stages = 1;
+  compute::shard part;
+  std::vector<std::string> rank_nodes;          // node of every rank of this stage
+  std::vector<std::uint32_t> rank_devices;      // and its device index there
+  std::string next_node;                        // leader of the next stage; "" on the last
+  std::uint32_t next_device = 0;
+  std::string replica_node;                     // where step results go
+  compute::executor_options executor;
+};
+
+struct prepare_result {
+  std::string error;              // empty: loaded
+  compute::executor_memory memory;
+  std::uint32_t kv_blocks = 0;    // floor(budget left / bytes of one block)
+};
+
+struct rank_progress {
+  std::uint64_t replica = 0, generation = 0;
+  std::uint64_t last_step = 0;
+  std::uint64_t running_ms = 0;   // age of the step being computed; 0: idle
+};
+
+struct device_rates {
+  double decode_us_per_layer = 0;
+  double prefill_us_per_token_layer = 0;
+  double decode_us_head = 0;
+};
+
+/// Owns a device thread (steps, strictly in order per generation) and a loader thread (shards of a
+/// new generation load while the old one serves). All methods are thread-safe; callbacks run on the
+/// worker's threads and must not block.
+class device_worker {
+ public:
+  virtual ~device_worker() = default;
+  [[nodiscard]] virtual const device_options& options() const = 0;
+  virtual void prepare(rank_spec spec, std::shared_ptr<const compute::model_file> model,
+                       std::shared_ptr<const compute::tokenizer> tokens,
+                       std::function<void(prepare_result)> done) = 0;
+  /// Allocates the KV pool; from then on frames of the generation are run.
+  virtual void commit(std::uint64_t replica, std::uint64_t generation, std::uint32_t kv_blocks,
+                      std::function<void(std::string error)> done) = 0;
+  /// Aborts what runs, frees weights and KV; unknown generations are fine.
+  virtual void release(std::uint64_t replica, std::uint64_t generation,
+                       std::function<void()> done) = 0;
+  /// Sets the generation's abort flag: a running collective leaves within 100 ms.
+  virtual void abort(std::uint64_t replica, std::uint64_t generation) = 0;
+  /// STEP, RANK_STEP and COLLECTIVE frames, from the transport thread. Returns false when the
+  /// generation is unknown or released here (the caller counts it).
+  virtual bool on_frame(std::shared_ptr<const transport::frame> f) = 0;
+  [[nodiscard]] virtual std::vector<rank_progress> progress() const = 0;
+  /// A real layer's decode and prefill time and the head's, on this device's threads and speed.
+  virtual void measure(std::shared_ptr<const compute::model_file> model,
+                       compute::executor_options options,
+                       std::function<void(device_rates)> done) = 0;
+};
+
+/// `failed(replica, generation, reason)`: a step of it broke (any worker thread).
+[[nodiscard]] std::unique_ptr<device_worker> make_device_worker(
+    device_options options, data_plane& out,
+    std::function<void(std::uint64_t, std::uint64_t, std::string)> failed);
+
+} // namespace hexgen::actors

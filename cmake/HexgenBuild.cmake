@@ -1,0 +1,77 @@
+# Flags and helpers that every room shares.
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+find_package(Threads REQUIRED)
+
+add_library(hexgen_flags INTERFACE)
+# -ffp-contract=off: a token is a pure function of its inputs, so the compiler may not fuse a
+# multiply with an add where the source did not ask for it (docs/design.md, Numerics).
+target_compile_options(hexgen_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -ffp-contract=off -fno-math-errno>)
+if(HEXGEN_SANITIZE)
+  set(_sanitize -fsanitize=${HEXGEN_SANITIZE} -fno-omit-frame-pointer)
+  if(HEXGEN_SANITIZE MATCHES "undefined")
+    list(APPEND _sanitize -fno-sanitize-recover=undefined)
+  endif()
+  target_compile_options(hexgen_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${_sanitize}>)
+  target_link_options(hexgen_flags INTERFACE ${_sanitize})
+endif()
+
+# hexgen_room(NAME DEPENDS rooms... LIBRARIES targets...): the room's static library
+# `hexgen::NAME`, made of every .cpp below the room's folder. Its link interface is the rule of
+# which room may know which; tests/rooms_test.py checks the includes against it.
+function(hexgen_room name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LIBRARIES;PRIVATE_LIBRARIES" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  if(NOT sources)
+    file(WRITE ${CMAKE_BINARY_DIR}/empty_${name}.cpp "")
+    set(sources ${CMAKE_BINARY_DIR}/empty_${name}.cpp)
+  endif()
+  add_library(hexgen_${name} STATIC ${sources})
+  add_library(hexgen::${name} ALIAS hexgen_${name})
+  target_include_directories(hexgen_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(hexgen_${name} PUBLIC hexgen_flags Threads::Threads ${ARG_LIBRARIES})
+  target_link_libraries(hexgen_${name} PRIVATE ${ARG_PRIVATE_LIBRARIES})
+  foreach(room ${ARG_DEPENDS})
+    target_link_libraries(hexgen_${name} PUBLIC hexgen::${room})
+  endforeach()
+endfunction()
+
+# hexgen_test(NAME ROOMS rooms... LIBRARIES targets...): one test program of every *_test.cpp in
+# the current folder, registered with CTest as `NAME`.
+function(hexgen_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "ROOMS;LIBRARIES" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(test_${name} ${sources})
+  target_link_libraries(test_${name} PRIVATE hexgen_catch ${ARG_LIBRARIES})
+  foreach(room ${ARG_ROOMS})
+    target_link_libraries(test_${name} PRIVATE hexgen::${room})
+  endforeach()
+  target_compile_definitions(test_${name} PRIVATE HEXGEN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND test_${name})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 600)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# hexgen_fuzz(NAME SOURCE ROOMS...): a libFuzzer target, only with -DHEXGEN_FUZZ=ON and clang.
+function(hexgen_fuzz name source)
+  if(NOT HEXGEN_FUZZ)
+    return()
+  endif()
+  add_executable(fuzz_${name} ${source})
+  target_compile_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  foreach(room ${ARGN})
+    target_link_libraries(fuzz_${name} PRIVATE hexgen::${room})
+  endforeach()
+endfunction()
