@@ -1,0 +1,84 @@
+#include "compute/files/mapped_file.hpp"
+
+#include "compute/model_file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace hexgen::compute {
+
+namespace {
+
+class descriptor {
+public:
+  explicit descriptor(const std::filesystem::path& path)
+      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+    if (fd_ < 0)
+      throw file_error(path.string() + ": cannot open: " + std::strerror(errno));
+  }
+  ~descriptor() { ::close(fd_); }
+  descriptor(const descriptor&) = delete;
+  descriptor& operator=(const descriptor&) = delete;
+  [[nodiscard]] int get() const { return fd_; }
+
+private:
+  int fd_;
+};
+
+std::size_t regular_file_size(const descriptor& file, const std::filesystem::path& path) {
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0)
+    throw file_error(path.string() + ": cannot stat: " + std::strerror(errno));
+  if (!S_ISREG(info.st_mode))
+    throw file_error(path.string() + ": not a regular file");
+  return static_cast<std::size_t>(info.st_size);
+}
+
+} // namespace
+
+std::shared_ptr<const mapped_file> mapped_file::open(const std::filesystem::path& path) {
+  const descriptor file(path);
+  const auto size = regular_file_size(file, path);
+  std::span<const std::byte> bytes;
+  if (size > 0) {
+    void* base = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+    if (base == MAP_FAILED)
+      throw file_error(path.string() + ": cannot map: " + std::strerror(errno));
+    bytes = {static_cast<const std::byte*>(base), size};
+  }
+  return std::shared_ptr<const mapped_file>(new mapped_file(bytes));
+}
+
+mapped_file::~mapped_file() {
+  if (!bytes_.empty())
+    ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+std::string read_text_file(const std::filesystem::path& path, std::size_t limit_bytes) {
+  const descriptor file(path);
+  const auto size = regular_file_size(file, path);
+  if (size > limit_bytes)
+    throw file_error(path.string() + ": " + std::to_string(size) + " bytes, at most " +
+                     std::to_string(limit_bytes) + " are read");
+  std::string text(size, '\0');
+  std::size_t done = 0;
+  while (done < size) {
+    const auto n = ::read(file.get(), text.data() + done, size - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      throw file_error(path.string() + ": cannot read: " + std::strerror(errno));
+    if (n == 0)
+      break;
+    done += static_cast<std::size_t>(n);
+  }
+  text.resize(done);
+  return text;
+}
+
+} // namespace hexgen::compute

@@ -1,0 +1,34 @@
+// A file's bytes, mapped read-only.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace hexgen::compute {
+
+/// The mapping lives as long as the object. Thread-safe. The file must not shrink meanwhile:
+/// touching pages past its new end kills the process, as with every mapped file.
+class mapped_file {
+public:
+  /// Throws file_error when the path is no readable regular file. An empty file maps to no bytes.
+  [[nodiscard]] static std::shared_ptr<const mapped_file> open(const std::filesystem::path& path);
+  ~mapped_file();
+  mapped_file(const mapped_file&) = delete;
+  mapped_file& operator=(const mapped_file&) = delete;
+
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+private:
+  explicit mapped_file(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  std::span<const std::byte> bytes_;
+};
+
+/// The whole of a small text file (configuration). Throws file_error when it is unreadable or
+/// longer than `limit_bytes`.
+[[nodiscard]] std::string read_text_file(const std::filesystem::path& path,
+                                         std::size_t limit_bytes);
+
+} // namespace hexgen::compute
