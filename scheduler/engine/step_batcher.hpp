@@ -1,0 +1,129 @@
+// Which sequences go into a replica's next step: continuous batching as a pure policy.
+#pragma once
+
+#include "scheduler/engine/block_pool.hpp"
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+
+namespace hexgen::scheduler {
+
+struct batcher_options {
+  std::uint32_t blocks = 0;  // of the replica's KV pool
+  int steps_in_flight = 1;   // micro-batches: the number of stages
+  int max_step_tokens = 512; // token budget of one step
+  int max_running = 256;     // sequences that hold blocks
+  int max_waiting = 512;     // sequences that do not; submit() refuses past it
+  int max_sequence = 2048;   // tokens of a sequence, prompt and output
+  bool prefix_cache = true;
+  hash_key key;
+  /// A sequence without a deadline is ordered as if it had this one.
+  time_us default_ttft_us = 10'000'000;
+  time_us default_tpot_us = 200'000;
+  /// One priority class is worth this much waiting: a lower class waits longer, never for ever.
+  time_us class_us = 60'000'000;
+};
+
+struct sequence_request {
+  sequence_id id = 0;        // never used twice
+  std::vector<token> tokens; // what is known: prompt and, of a resumed one, the emitted tokens
+  int max_new = 1;           // tokens still to come at most
+  int priority = 0;          // smaller goes first
+  time_us ttft_us = 0;       // deadlines after arrival; 0: none
+  time_us tpot_us = 0;
+  bool must_take = false; // an accepted request moved here: past max_waiting
+};
+
+enum class submit_verdict { accepted, full, too_long };
+
+struct planned_entry {
+  sequence_id sequence = 0;
+  std::int32_t position = 0; // of the run's first token
+  std::int32_t tokens = 0;
+  std::int32_t logits = 0; // 1: a token is sampled after the run's last one
+  bool opens = false;      // first step that samples for it
+  std::vector<block_id> blocks;
+};
+
+struct planned_step {
+  std::uint64_t number = 0; // from 1, no gaps
+  std::vector<planned_entry> entries;
+  std::vector<token> ids;                            // of all entries, in order
+  std::vector<std::pair<block_id, block_id>> copies; // before anything else
+};
+
+struct sampled_id {
+  sequence_id sequence = 0;
+  token id = 0;
+  bool ends = false;
+};
+
+/// Sequences that left with a returned step.
+struct step_outcome {
+  std::vector<sequence_id> ended;     // by their last token
+  std::vector<sequence_id> cancelled; // cancel() came while they were in flight
+  std::string error;                  // not empty: the result does not fit the step
+};
+
+struct batcher_stats {
+  std::uint32_t running = 0, waiting = 0, in_flight = 0;
+  std::uint32_t free_blocks = 0, blocks = 0;
+  std::uint64_t steps = 0, preemptions = 0;
+  std::uint64_t prefix_queries = 0, prefix_hits = 0; // tokens
+  std::uint64_t prompt_tokens = 0, generated_tokens = 0;
+};
+
+/// Not thread-safe; the same calls give the same steps.
+class step_batcher {
+public:
+  explicit step_batcher(batcher_options options);
+  ~step_batcher();
+
+  submit_verdict submit(sequence_request request, time_us now);
+  /// The next step, or nothing: as many in flight as there may be, or nothing to do.
+  std::optional<planned_step> next(time_us now);
+  /// The oldest step in flight has returned: one token for every entry that wanted logits.
+  step_outcome complete(std::uint64_t step, std::span<const sampled_id> tokens, time_us now);
+  /// True: gone now. False: unknown, or it goes when its step returns (step_outcome::cancelled).
+  bool cancel(sequence_id sequence);
+
+  [[nodiscard]] bool knows(sequence_id sequence) const;
+  /// Tokens of the sequence's prompt that came from the prefix cache or a fork.
+  [[nodiscard]] int cached_tokens(sequence_id sequence) const;
+  [[nodiscard]] batcher_stats stats() const;
+  /// Every block table by sequence, for invariant checks.
+  [[nodiscard]] std::map<sequence_id, std::vector<block_id>> tables() const;
+  [[nodiscard]] std::uint64_t oldest_in_flight() const; // 0: none
+
+private:
+  struct sequence;
+  struct forming;
+  struct flight;
+  void add_decodes(forming& step, time_us now);
+  void add_prefills(forming& step, time_us now);
+  bool start(sequence& s, forming& step);
+  bool extend(sequence& s, int tokens, forming& step, bool may_preempt);
+  bool preempt_for(const sequence& s, const forming& step);
+  void take(sequence& s, int tokens, forming& step);
+  void drop_blocks(sequence& s);
+  void erase(sequence_id id);
+  int prefill_budget(const forming& step) const;
+
+  batcher_options options_;
+  block_pool pool_;
+  std::unordered_map<sequence_id, std::unique_ptr<sequence>> sequences_;
+  std::map<std::pair<time_us, sequence_id>, sequence*> waiting_; // by order key
+  std::map<std::pair<time_us, sequence_id>, sequence*> running_;
+  std::unordered_map<std::uint64_t, std::vector<sequence_id>> forks_; // by hash of the tokens
+  std::deque<flight> flights_;
+  std::uint64_t steps_ = 0;
+  double us_per_token_ = 0; // of steps with prefill, smoothed
+  batcher_stats counters_;
+};
+
+} // namespace hexgen::scheduler
