@@ -10,7 +10,7 @@ namespace hexgen::actors {
 /// Thread-safe. Frames to the own node's name come back in through the receiver of the same
 /// process, so code that sends need not know where its peer is.
 class data_plane {
- public:
+public:
   virtual ~data_plane() = default;
   /// false: no such peer now, or its queue is full; the generation is then failed by the caller.
   virtual bool send(const std::string& node, transport::frame f) = 0;

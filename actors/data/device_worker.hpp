@@ -16,8 +16,8 @@ namespace hexgen::actors {
 
 struct device_options {
   std::uint32_t index = 0;
-  std::string kind = "cpu";       // cpu or cuda
-  int ordinal = 0;                // cuda:N
+  std::string kind = "cpu"; // cpu or cuda
+  int ordinal = 0;          // cuda:N
   int threads = 1;
   std::uint64_t memory_bytes = 0; // budget for weights, activations and KV
   double speed = 1.0;             // < 1: after computing t it waits t*(1/speed - 1)
@@ -29,24 +29,24 @@ struct rank_spec {
   std::uint64_t generation = 0;
   std::uint32_t stage = 0, stages = 1;
   compute::shard part;
-  std::vector<std::string> rank_nodes;          // node of every rank of this stage
-  std::vector<std::uint32_t> rank_devices;      // and its device index there
-  std::string next_node;                        // leader of the next stage; "" on the last
+  std::vector<std::string> rank_nodes;     // node of every rank of this stage
+  std::vector<std::uint32_t> rank_devices; // and its device index there
+  std::string next_node;                   // leader of the next stage; "" on the last
   std::uint32_t next_device = 0;
-  std::string replica_node;                     // where step results go
+  std::string replica_node; // where step results go
   compute::executor_options executor;
 };
 
 struct prepare_result {
-  std::string error;              // empty: loaded
+  std::string error; // empty: loaded
   compute::executor_memory memory;
-  std::uint32_t kv_blocks = 0;    // floor(budget left / bytes of one block)
+  std::uint32_t kv_blocks = 0; // floor(budget left / bytes of one block)
 };
 
 struct rank_progress {
   std::uint64_t replica = 0, generation = 0;
   std::uint64_t last_step = 0;
-  std::uint64_t running_ms = 0;   // age of the step being computed; 0: idle
+  std::uint64_t running_ms = 0; // age of the step being computed; 0: idle
 };
 
 struct device_rates {
@@ -59,7 +59,7 @@ struct device_rates {
 /// new generation load while the old one serves). All methods are thread-safe; callbacks run on the
 /// worker's threads and must not block.
 class device_worker {
- public:
+public:
   virtual ~device_worker() = default;
   [[nodiscard]] virtual const device_options& options() const = 0;
   virtual void prepare(rank_spec spec, std::shared_ptr<const compute::model_file> model,
@@ -84,8 +84,8 @@ class device_worker {
 };
 
 /// `failed(replica, generation, reason)`: a step of it broke (any worker thread).
-[[nodiscard]] std::unique_ptr<device_worker> make_device_worker(
-    device_options options, data_plane& out,
-    std::function<void(std::uint64_t, std::uint64_t, std::string)> failed);
+[[nodiscard]] std::unique_ptr<device_worker>
+make_device_worker(device_options options, data_plane& out,
+                   std::function<void(std::uint64_t, std::uint64_t, std::string)> failed);
 
 } // namespace hexgen::actors

@@ -1,0 +1,321 @@
+#include "actors/data/device_worker.hpp"
+
+#include "actors/data/rank_runtime.hpp"
+#include "transport/proto/hexgen.pb.h"
+
+#include <algorithm>
+#include <map>
+
+namespace hexgen::actors {
+namespace {
+
+using generation_key = std::pair<std::uint64_t, std::uint64_t>; // replica, generation
+
+class thread_device_worker final : public device_worker {
+public:
+  thread_device_worker(device_options options, data_plane& out,
+                       std::function<void(std::uint64_t, std::uint64_t, std::string)> failed)
+      : options_(std::move(options)), out_(out), failed_(std::move(failed)),
+        loader_([this] { loader_loop(); }) {}
+
+  ~thread_device_worker() override {
+    {
+      const std::lock_guard guard(mutex_);
+      closing_ = true;
+      for (auto& [key, entry] : ranks_)
+        if (entry.runtime)
+          entry.runtime->abort("the device is shutting down");
+    }
+    wake_.notify_all();
+    loader_.join();
+    ranks_.clear();
+  }
+
+  [[nodiscard]] const device_options& options() const override { return options_; }
+
+  void prepare(rank_spec spec, std::shared_ptr<const compute::model_file> model,
+               std::shared_ptr<const compute::tokenizer> tokens,
+               std::function<void(prepare_result)> done) override {
+    const generation_key key{spec.replica, spec.generation};
+    {
+      const std::lock_guard guard(mutex_);
+      ranks_[key].spec = spec;
+    }
+    enqueue([this, key, spec = std::move(spec), model = std::move(model),
+             tokens = std::move(tokens), done = std::move(done)]() mutable {
+      done(load(key, std::move(spec), std::move(model), std::move(tokens)));
+    });
+  }
+
+  void commit(std::uint64_t replica, std::uint64_t generation, std::uint32_t kv_blocks,
+              std::function<void(std::string)> done) override {
+    enqueue([this, key = generation_key{replica, generation}, kv_blocks, done = std::move(done)] {
+      const auto runtime = find(key);
+      if (!runtime) {
+        done("the generation was not prepared here");
+        return;
+      }
+      try {
+        runtime->start(kv_blocks);
+      } catch (const std::exception& e) {
+        done(std::string("the KV pool cannot be allocated: ") + e.what());
+        return;
+      }
+      done({});
+    });
+  }
+
+  void release(std::uint64_t replica, std::uint64_t generation,
+               std::function<void()> done) override {
+    abort(replica, generation);
+    enqueue([this, key = generation_key{replica, generation}, done = std::move(done)] {
+      std::shared_ptr<rank_runtime> runtime;
+      {
+        const std::lock_guard guard(mutex_);
+        const auto found = ranks_.find(key);
+        if (found != ranks_.end()) {
+          runtime = std::move(found->second.runtime);
+          ranks_.erase(found);
+        }
+      }
+      runtime.reset(); // joins the rank's thread
+      done();
+    });
+  }
+
+  void abort(std::uint64_t replica, std::uint64_t generation) override {
+    if (const auto runtime = find({replica, generation}))
+      runtime->abort("the generation was aborted");
+  }
+
+  bool on_frame(std::shared_ptr<const transport::frame> f) override {
+    std::string why;
+    if (f->type == proto::COLLECTIVE) {
+      const auto head = decode_collective(f->head, why);
+      if (!head)
+        return false;
+      const auto runtime = find_rank({head->replica, head->generation, head->stage, head->to_rank});
+      if (!runtime)
+        return false;
+      runtime->on_collective(*head, std::move(f));
+      return true;
+    }
+    auto head = decode_step(f->head, why);
+    if (!head)
+      return false;
+    const auto runtime = find_rank({head->replica, head->generation, head->stage, head->rank});
+    if (!runtime)
+      return false;
+    runtime->on_step(std::move(*head), std::move(f));
+    return true;
+  }
+
+  [[nodiscard]] std::vector<rank_progress> progress() const override {
+    std::vector<rank_progress> all;
+    const std::lock_guard guard(mutex_);
+    for (const auto& [key, entry] : ranks_)
+      if (entry.runtime)
+        all.push_back(entry.runtime->progress());
+    return all;
+  }
+
+  void measure(std::shared_ptr<const compute::model_file> model, compute::executor_options options,
+               std::function<void(device_rates)> done) override {
+    enqueue([this, model = std::move(model), options, done = std::move(done)] {
+      done(measure_now(model, options));
+    });
+  }
+
+private:
+  struct entry {
+    rank_spec spec;
+    std::shared_ptr<rank_runtime> runtime;
+  };
+
+  void enqueue(std::function<void()> task) {
+    {
+      const std::lock_guard guard(mutex_);
+      tasks_.push_back(std::move(task));
+    }
+    wake_.notify_one();
+  }
+
+  void loader_loop() {
+    for (;;) {
+      std::function<void()> task;
+      {
+        std::unique_lock guard(mutex_);
+        wake_.wait(guard, [&] { return closing_ || !tasks_.empty(); });
+        if (closing_)
+          return;
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+      }
+      task();
+    }
+  }
+
+  [[nodiscard]] std::shared_ptr<rank_runtime> find(const generation_key& key) const {
+    const std::lock_guard guard(mutex_);
+    const auto found = ranks_.find(key);
+    return found == ranks_.end() ? nullptr : found->second.runtime;
+  }
+
+  [[nodiscard]] std::shared_ptr<rank_runtime> find_rank(const frame_key& key) const {
+    auto runtime = find({key.replica, key.generation});
+    if (runtime && runtime->spec().stage == key.stage &&
+        runtime->spec().part.rank == static_cast<int>(key.rank))
+      return runtime;
+    return nullptr;
+  }
+
+  [[nodiscard]] std::uint64_t memory_in_use(const generation_key& except) const {
+    const std::lock_guard guard(mutex_);
+    std::uint64_t used = 0;
+    for (const auto& [key, entry] : ranks_)
+      if (key != except && entry.runtime)
+        used += entry.runtime->memory_bytes();
+    return used;
+  }
+
+  prepare_result load(const generation_key& key, rank_spec spec,
+                      std::shared_ptr<const compute::model_file> model,
+                      std::shared_ptr<const compute::tokenizer> tokens) {
+    prepare_result result;
+    const std::uint64_t used = memory_in_use(key);
+    const std::uint64_t budget = options_.memory_bytes > used ? options_.memory_bytes - used : 0;
+    try {
+      spec.executor.threads = options_.threads;
+      result.memory = compute::cpu_executor_memory(*model, spec.part, spec.executor);
+      const std::uint64_t need = result.memory.weight_bytes + result.memory.activation_bytes +
+                                 result.memory.kv_block_bytes;
+      if (need > budget) {
+        result.error = "device " + std::to_string(options_.index) + " needs " +
+                       std::to_string(need) + " bytes for the shard and one KV block, has " +
+                       std::to_string(budget);
+        return result;
+      }
+      auto executor = compute::make_cpu_executor(model, spec.part, spec.executor);
+      result.memory = executor->memory();
+      const auto left =
+          budget - std::min(budget, result.memory.weight_bytes + result.memory.activation_bytes);
+      // A rank without layers of its own has no KV: it does not bound the pool.
+      const auto fits =
+          result.memory.kv_block_bytes == 0 ? max_kv_blocks : left / result.memory.kv_block_bytes;
+      result.kv_blocks = static_cast<std::uint32_t>(std::min<std::uint64_t>(fits, max_kv_blocks));
+      auto runtime = std::make_shared<rank_runtime>(
+          spec, options_.speed, out_, slot_, std::move(tokens), std::move(executor),
+          [this, key](const std::string& reason) { failed_(key.first, key.second, reason); });
+      const std::lock_guard guard(mutex_);
+      const auto found = ranks_.find(key);
+      if (found == ranks_.end()) {
+        result.error = "the generation was released while it was loading";
+        return result;
+      }
+      found->second.runtime = std::move(runtime);
+    } catch (const std::exception& e) {
+      result.error = e.what();
+    }
+    return result;
+  }
+
+  device_rates measure_now(const std::shared_ptr<const compute::model_file>& model,
+                           compute::executor_options options);
+
+  static constexpr std::uint64_t max_kv_blocks = 1U << 16;
+
+  const device_options options_;
+  data_plane& out_;
+  std::function<void(std::uint64_t, std::uint64_t, std::string)> failed_;
+  compute_slot slot_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> tasks_;
+  std::map<generation_key, entry> ranks_;
+  bool closing_ = false;
+  std::thread loader_; // last: starts in the constructor
+};
+
+/// The median of `repeats` timings of `what`, in microseconds, slowed down to `speed`.
+template <class F>
+double median_us(int repeats, double speed, F what) {
+  std::vector<double> times;
+  for (int i = 0; i < repeats; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    what();
+    times.push_back(
+        std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
+            .count());
+  }
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[static_cast<std::size_t>(repeats / 2)] / std::min(speed, 1.0);
+}
+
+device_rates
+thread_device_worker::measure_now(const std::shared_ptr<const compute::model_file>& model,
+                                  compute::executor_options options) {
+  // A few layers, so that their weights do not all stay in the nearest cache.
+  constexpr int measured_layers = 6;
+  constexpr int prefill_tokens = 64;
+  constexpr int kv_blocks = (prefill_tokens + 64) / compute::block_tokens;
+  const auto& config = model->config();
+  const int layers = std::min(measured_layers, config.layers);
+  options.threads = options_.threads;
+  options.max_step_tokens = prefill_tokens;
+  options.max_logit_rows = 1;
+  options.progress = nullptr;
+
+  compute::step prefill;
+  prefill.entries.resize(1);
+  prefill.entries[0].tokens = prefill_tokens;
+  for (std::uint32_t b = 0; b < kv_blocks; ++b)
+    prefill.entries[0].blocks.push_back(b);
+  compute::step decode = prefill;
+  decode.entries[0].position = prefill_tokens;
+  decode.entries[0].tokens = 1;
+  compute::solo_collective alone;
+
+  device_rates rates;
+  {
+    auto part = compute::make_shards(config, 0, layers, {1.0}).front();
+    part.first = false;
+    part.last = false;
+    auto executor = compute::make_cpu_executor(model, part, options);
+    executor->allocate_kv(kv_blocks);
+    std::vector<float> hidden(static_cast<std::size_t>(prefill_tokens * config.hidden), 0.01F);
+    const std::span<float> one(hidden.data(), static_cast<std::size_t>(config.hidden));
+    const std::lock_guard turn(slot_);
+    executor->run(prefill, {}, hidden, {}, alone); // touches all weights once
+    rates.prefill_us_per_token_layer =
+        median_us(3, options_.speed, [&] { executor->run(prefill, {}, hidden, {}, alone); }) /
+        (prefill_tokens * layers);
+    rates.decode_us_per_layer =
+        median_us(15, options_.speed, [&] { executor->run(decode, {}, one, {}, alone); }) / layers;
+  }
+  {
+    // The head alone: the last layer with it, less the layer.
+    auto part = compute::make_shards(config, config.layers - 1, 1, {1.0}).front();
+    part.first = false;
+    auto executor = compute::make_cpu_executor(model, part, options);
+    executor->allocate_kv(kv_blocks);
+    decode.entries[0].logits = 1;
+    std::vector<float> hidden(static_cast<std::size_t>(config.hidden), 0.01F);
+    std::vector<float> logits(static_cast<std::size_t>(config.vocab));
+    const std::lock_guard turn(slot_);
+    executor->run(decode, {}, hidden, logits, alone);
+    const double both =
+        median_us(7, options_.speed, [&] { executor->run(decode, {}, hidden, logits, alone); });
+    rates.decode_us_head = std::max(0.0, both - rates.decode_us_per_layer);
+  }
+  return rates;
+}
+
+} // namespace
+
+std::unique_ptr<device_worker>
+make_device_worker(device_options options, data_plane& out,
+                   std::function<void(std::uint64_t, std::uint64_t, std::string)> failed) {
+  return std::make_unique<thread_device_worker>(std::move(options), out, std::move(failed));
+}
+
+} // namespace hexgen::actors

@@ -1,0 +1,239 @@
+#include "actors/data/rank_runtime.hpp"
+
+#include "transport/proto/hexgen.pb.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hexgen::actors {
+
+using std::chrono::steady_clock;
+
+rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
+                           std::shared_ptr<const compute::tokenizer> tokens,
+                           std::unique_ptr<compute::executor> executor,
+                           std::function<void(std::string)> failed)
+    : spec_(std::move(spec)), out_(out), slot_(slot), tokens_(std::move(tokens)),
+      executor_(std::move(executor)), failed_(std::move(failed)), limiter_(speed),
+      group_({spec_.replica, spec_.generation, spec_.stage, spec_.part.rank, spec_.rank_nodes}, out,
+             mail_, slot_, limiter_) {
+  const auto memory = executor_->memory();
+  memory_bytes_ = memory.weight_bytes + memory.activation_bytes;
+}
+
+rank_runtime::~rank_runtime() {
+  abort("released");
+  if (thread_.joinable())
+    thread_.join();
+}
+
+void rank_runtime::start(std::uint32_t kv_blocks) {
+  executor_->allocate_kv(kv_blocks);
+  const std::lock_guard guard(mutex_);
+  memory_bytes_ += kv_blocks * executor_->memory().kv_block_bytes;
+  thread_ = std::thread([this] { loop(); });
+}
+
+void rank_runtime::abort(const std::string& reason) {
+  mail_.abort(reason);
+  {
+    const std::lock_guard guard(mutex_);
+    closing_ = true;
+    queue_.clear();
+  }
+  wake_.notify_all();
+}
+
+rank_progress rank_runtime::progress() const {
+  const std::lock_guard guard(mutex_);
+  rank_progress p{spec_.replica, spec_.generation, last_step_, 0};
+  if (running_since_ != steady_clock::time_point{})
+    p.running_ms = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - running_since_)
+            .count());
+  return p;
+}
+
+void rank_runtime::on_step(step_head head, std::shared_ptr<const transport::frame> f) {
+  bool full = false;
+  {
+    const std::lock_guard guard(mutex_);
+    if (closing_)
+      return;
+    full = queue_.size() >= queue_limit;
+    if (!full)
+      queue_.push_back({std::move(head), std::move(f)});
+  }
+  if (full)
+    fail("more than " + std::to_string(queue_limit) + " steps are queued");
+  else
+    wake_.notify_one();
+}
+
+void rank_runtime::on_collective(const collective_head& head,
+                                 std::shared_ptr<const transport::frame> f) {
+  if (!mail_.deliver(head, std::move(f)))
+    fail("a rank's collective mailbox is full");
+}
+
+void rank_runtime::fail(const std::string& reason) {
+  {
+    const std::lock_guard guard(mutex_);
+    if (failed_once_ || closing_)
+      return;
+    failed_once_ = true;
+  }
+  abort(reason);
+  // The replica hears of it at once; the coordinator by the agent's report.
+  step_result result;
+  result.replica = spec_.replica;
+  result.generation = spec_.generation;
+  result.error = "stage " + std::to_string(spec_.stage) + " rank " +
+                 std::to_string(spec_.part.rank) + ": " + reason;
+  transport::frame f;
+  f.type = proto::STEP_RESULT;
+  f.head = encode(result);
+  out_.send(spec_.replica_node, std::move(f));
+  failed_(reason);
+}
+
+void rank_runtime::loop() {
+  for (;;) {
+    work w;
+    {
+      std::unique_lock guard(mutex_);
+      running_since_ = {};
+      wake_.wait(guard, [&] { return closing_ || !queue_.empty(); });
+      if (closing_)
+        return;
+      w = std::move(queue_.front());
+      queue_.pop_front();
+      running_since_ = steady_clock::now();
+    }
+    try {
+      run_step(std::move(w));
+    } catch (const std::exception& e) {
+      fail(e.what());
+      return;
+    }
+  }
+}
+
+void rank_runtime::open_sequences(const step_head& head) {
+  for (const auto id : head.closes)
+    samplers_.erase(id);
+  for (const auto& open : head.opens)
+    samplers_.insert_or_assign(
+        open.sequence, compute::sequence_sampler(open.params, open.prompt, open.emitted, tokens_));
+}
+
+void rank_runtime::run_step(work w) {
+  auto& head = w.head;
+  if (head.number != last_step_ + 1)
+    throw std::runtime_error("step " + std::to_string(head.number) + " came after step " +
+                             std::to_string(last_step_));
+  const auto width = static_cast<std::size_t>(executor_->config().hidden);
+  const auto tokens = static_cast<std::size_t>(head.step.tokens());
+  auto hidden = std::make_shared<std::vector<float>>(tokens * width);
+  const bool first = spec_.stage == 0;
+  if (!first) {
+    const auto bytes = w.frame->payload.bytes();
+    if (bytes.size() != hidden->size() * sizeof(float))
+      throw std::runtime_error("activations of step " + std::to_string(head.number) + " are " +
+                               std::to_string(bytes.size()) + " bytes, expected " +
+                               std::to_string(hidden->size() * sizeof(float)));
+    std::memcpy(hidden->data(), bytes.data(), bytes.size());
+  } else if (leader() && head.ids.size() != tokens) {
+    throw std::runtime_error("step " + std::to_string(head.number) + " has no token ids");
+  }
+  if (leader()) {
+    // The other ranks get the leader's own message: the same order, the same activations.
+    for (std::uint32_t r = 1; r < spec_.rank_nodes.size(); ++r) {
+      step_head copy;
+      copy.replica = head.replica;
+      copy.generation = head.generation;
+      copy.number = head.number;
+      copy.stage = spec_.stage;
+      copy.rank = r;
+      copy.step = head.step;
+      transport::frame f;
+      f.traffic_class = transport::traffic::data;
+      f.type = proto::RANK_STEP;
+      f.head = encode(copy);
+      f.payload = w.frame->payload;
+      if (!out_.send(spec_.rank_nodes[r], std::move(f)))
+        throw std::runtime_error("rank " + std::to_string(r) + " on " + spec_.rank_nodes[r] +
+                                 " cannot be reached");
+    }
+  }
+  w.frame.reset(); // gives the sender's window back
+  forward(head, hidden);
+  const std::lock_guard guard(mutex_);
+  last_step_ = head.number;
+}
+
+void rank_runtime::forward(step_head& head, const std::shared_ptr<std::vector<float>>& hidden) {
+  const auto rows = static_cast<std::size_t>(head.step.logit_rows());
+  std::span<float> logits;
+  if (last() && leader()) {
+    open_sequences(head);
+    logits_.resize(rows * static_cast<std::size_t>(executor_->config().vocab));
+    logits = logits_;
+  }
+  step_result result;
+  double compute_us = 0;
+  {
+    const std::lock_guard turn(slot_);
+    group_.begin_step(head.number);
+    executor_->run(head.step, head.ids, *hidden, logits, group_);
+    if (last() && leader())
+      sample(head, logits, result);
+    compute_us = group_.end_step();
+  }
+  mail_.forget_before(head.number);
+  if (!leader())
+    return;
+  head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
+  transport::frame f;
+  std::string to;
+  if (last()) {
+    result.replica = head.replica;
+    result.generation = head.generation;
+    result.number = head.number;
+    result.stage_us = head.stage_us;
+    f.type = proto::STEP_RESULT;
+    f.head = encode(result);
+    to = spec_.replica_node;
+  } else {
+    head.ids.clear();
+    head.stage = spec_.stage + 1;
+    head.rank = 0;
+    f.traffic_class = transport::traffic::data;
+    f.type = proto::STEP;
+    f.head = encode(head);
+    f.payload = transport::buffer(hidden, std::as_bytes(std::span<const float>(*hidden)));
+    to = spec_.next_node;
+  }
+  if (!out_.send(to, std::move(f)))
+    throw std::runtime_error(to + " cannot be reached");
+}
+
+void rank_runtime::sample(const step_head& head, std::span<float> logits, step_result& result) {
+  const auto vocab = static_cast<std::size_t>(executor_->config().vocab);
+  std::size_t row = 0;
+  for (const auto& entry : head.step.entries) {
+    if (entry.logits == 0)
+      continue;
+    row += static_cast<std::size_t>(entry.logits);
+    const auto found = samplers_.find(entry.sequence);
+    if (found == samplers_.end())
+      throw std::runtime_error("sequence " + std::to_string(entry.sequence) + " was never opened");
+    sampled_row out;
+    out.sequence = entry.sequence;
+    out.index = found->second.generated();
+    out.token = found->second.next(logits.subspan((row - 1) * vocab, vocab));
+    result.tokens.push_back(std::move(out));
+  }
+}
+
+} // namespace hexgen::actors

@@ -1,0 +1,80 @@
+// One rank of one stage of one generation: its thread, its executor, its sequences' samplers.
+#pragma once
+
+#include "actors/data/device_worker.hpp"
+#include "actors/data/link_collective.hpp"
+#include "actors/data/step_codec.hpp"
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace hexgen::actors {
+
+/// Runs steps strictly in the order of their numbers. Thread-safe; `failed(reason)` is called once,
+/// from the rank's thread, and the generation is poisoned from then on.
+class rank_runtime {
+public:
+  rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
+               std::shared_ptr<const compute::tokenizer> tokens,
+               std::unique_ptr<compute::executor> executor,
+               std::function<void(std::string)> failed);
+  /// Aborts and joins.
+  ~rank_runtime();
+  rank_runtime(const rank_runtime&) = delete;
+  rank_runtime& operator=(const rank_runtime&) = delete;
+
+  /// Allocates the KV pool and starts the thread. Throws std::bad_alloc.
+  void start(std::uint32_t kv_blocks);
+  void on_step(step_head head, std::shared_ptr<const transport::frame> f);
+  void on_collective(const collective_head& head, std::shared_ptr<const transport::frame> f);
+  /// A running collective leaves within 100 ms; no later step is run.
+  void abort(const std::string& reason);
+  [[nodiscard]] rank_progress progress() const;
+  [[nodiscard]] const rank_spec& spec() const { return spec_; }
+  [[nodiscard]] std::uint64_t memory_bytes() const { return memory_bytes_; }
+
+private:
+  struct work {
+    step_head head;
+    std::shared_ptr<const transport::frame> frame;
+  };
+  static constexpr std::size_t queue_limit = 1024;
+
+  void loop();
+  void run_step(work w);
+  void forward(step_head& head, const std::shared_ptr<std::vector<float>>& hidden);
+  void sample(const step_head& head, std::span<float> logits, step_result& result);
+  void open_sequences(const step_head& head);
+  void fail(const std::string& reason);
+  [[nodiscard]] bool leader() const { return spec_.part.rank == 0; }
+  [[nodiscard]] bool last() const { return spec_.stage + 1 == spec_.stages; }
+
+  const rank_spec spec_;
+  data_plane& out_;
+  compute_slot& slot_;
+  std::shared_ptr<const compute::tokenizer> tokens_;
+  std::unique_ptr<compute::executor> executor_;
+  std::function<void(std::string)> failed_;
+  speed_limiter limiter_;
+  collective_mailbox mail_;
+  link_collective group_;
+  std::uint64_t memory_bytes_ = 0;
+  std::map<std::uint64_t, compute::sequence_sampler> samplers_; // last stage's leader
+  std::vector<float> logits_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<work> queue_;
+  bool closing_ = false;
+  bool failed_once_ = false;
+  std::uint64_t last_step_ = 0;
+  std::chrono::steady_clock::time_point running_since_{}; // epoch: idle
+  std::thread thread_;
+};
+
+} // namespace hexgen::actors
