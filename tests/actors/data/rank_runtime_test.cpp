@@ -1,0 +1,233 @@
+// The data path in one process: ranks on threads, a loop-back data plane, a fake executor.
+#include "actors/data/rank_runtime.hpp"
+#include "tests/catch.hpp"
+#include "transport/proto/hexgen.pb.h"
+
+#include <atomic>
+#include <cstring>
+
+using namespace hexgen;
+using namespace hexgen::actors;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// Hands frames to the ranks by their keys, like an agent's dispatcher.
+class loop_plane final : public data_plane {
+public:
+  bool send(const std::string& node, transport::frame f) override {
+    if (node == dead_node)
+      return false;
+    auto shared = std::make_shared<const transport::frame>(std::move(f));
+    std::string why;
+    if (shared->type == proto::STEP_RESULT) {
+      const std::lock_guard guard(mutex);
+      results.push_back(*decode_step_result(shared->head, why));
+      arrived.notify_all();
+    } else if (shared->type == proto::COLLECTIVE) {
+      const auto head = *decode_collective(shared->head, why);
+      ranks.at({head.stage, head.to_rank})->on_collective(head, shared);
+    } else {
+      ++hops;
+      auto head = *decode_step(shared->head, why);
+      auto* rank = ranks.at({head.stage, head.rank});
+      rank->on_step(std::move(head), shared);
+    }
+    return true;
+  }
+  step_result wait_result(std::size_t n) {
+    std::unique_lock guard(mutex);
+    REQUIRE(arrived.wait_for(guard, 20s, [&] { return results.size() > n; }));
+    return results[n];
+  }
+
+  std::map<std::pair<std::uint32_t, std::uint32_t>, rank_runtime*> ranks;
+  std::string dead_node;
+  std::atomic<int> hops{0};
+  std::mutex mutex;
+  std::condition_variable arrived;
+  std::vector<step_result> results;
+};
+
+/// Adds, per layer, the sum over ranks of (rank + 1); the logits favour hidden[0] as a token.
+class fake_executor final : public compute::executor {
+public:
+  explicit fake_executor(compute::shard part) : part_(part) {
+    config_.hidden = 4;
+    config_.vocab = 512;
+  }
+  const compute::model_config& config() const override { return config_; }
+  const compute::shard& part() const override { return part_; }
+  compute::executor_memory memory() const override { return {100, 10, 1}; }
+  void allocate_kv(std::uint32_t) override {}
+  void run(const compute::step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
+           std::span<float> logits, compute::collective& group) override {
+    if (part_.first) {
+      if (group.rank() == 0)
+        for (std::size_t t = 0; t < ids.size(); ++t)
+          for (int c = 0; c < 4; ++c)
+            hidden[t * 4 + static_cast<std::size_t>(c)] = static_cast<float>(ids[t]);
+      group.broadcast(std::as_writable_bytes(hidden));
+    }
+    const auto degree = static_cast<std::size_t>(group.degree());
+    for (int layer = 0; layer < part_.layers; ++layer) {
+      std::vector<float> parts(degree);
+      parts[static_cast<std::size_t>(group.rank())] = static_cast<float>(group.rank() + 1);
+      std::vector<std::span<std::byte>> all;
+      for (auto& p : parts)
+        all.push_back(std::as_writable_bytes(std::span<float>(&p, 1)));
+      group.all_gather(all[static_cast<std::size_t>(group.rank())], all);
+      for (auto& h : hidden)
+        for (const float p : parts)
+          h += p;
+    }
+    std::size_t token = 0;
+    std::size_t row = 0;
+    for (const auto& entry : s.entries) {
+      token += static_cast<std::size_t>(entry.tokens);
+      if (logits.empty() || entry.logits == 0)
+        continue;
+      auto out = logits.subspan(512 * row++, 512);
+      std::fill(out.begin(), out.end(), 0.0F);
+      out[static_cast<std::size_t>(hidden[(token - 1) * 4])] = 1.0F;
+    }
+  }
+
+private:
+  compute::model_config config_;
+  compute::shard part_;
+};
+
+class letters final : public compute::tokenizer {
+public:
+  std::vector<compute::token_id> encode(std::string_view, bool, bool) const override { return {}; }
+  std::string piece(compute::token_id, bool) const override { return "x"; }
+  int vocab() const override { return 512; }
+  bool is_special(compute::token_id) const override { return false; }
+  compute::token_id bos() const override { return -1; }
+  compute::token_id eos() const override { return 511; }
+  std::span<const compute::token_id> end_ids() const override { return ends_; }
+  const std::string& chat_template() const override { return none_; }
+
+private:
+  std::vector<compute::token_id> ends_{511};
+  std::string none_;
+};
+
+/// Stage 0 of degree 2 with 3 layers, stage 1 of degree 1 with 2.
+struct pipeline {
+  loop_plane plane;
+  compute_slot slots[3];
+  std::atomic<int> failures{0};
+  std::vector<std::unique_ptr<rank_runtime>> ranks;
+
+  explicit pipeline(double speed = 1.0) {
+    const auto tokens = std::make_shared<letters>();
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      rank_spec spec;
+      spec.replica = 7;
+      spec.generation = 3;
+      spec.stages = 2;
+      spec.stage = i < 2 ? 0 : 1;
+      spec.part.first = spec.stage == 0;
+      spec.part.last = spec.stage == 1;
+      spec.part.rank = i < 2 ? static_cast<int>(i) : 0;
+      spec.part.degree = i < 2 ? 2 : 1;
+      spec.part.layers = i < 2 ? 3 : 2;
+      spec.rank_nodes = i < 2 ? std::vector<std::string>{"a", "b"} : std::vector<std::string>{"c"};
+      spec.next_node = i < 2 ? "c" : "";
+      spec.replica_node = "a";
+      ranks.push_back(std::make_unique<rank_runtime>(spec, speed, plane, slots[i], tokens,
+                                                     std::make_unique<fake_executor>(spec.part),
+                                                     [this](const std::string&) { ++failures; }));
+      plane.ranks[{spec.stage, static_cast<std::uint32_t>(spec.part.rank)}] = ranks.back().get();
+      ranks.back()->start(8);
+    }
+  }
+  void submit(std::uint64_t number, compute::token_id id) {
+    step_head head;
+    head.replica = 7;
+    head.generation = 3;
+    head.number = number;
+    compute::step_entry entry;
+    entry.sequence = 1;
+    entry.position = static_cast<std::int32_t>(number - 1);
+    entry.tokens = 1;
+    entry.logits = 1;
+    entry.blocks = {0, 1};
+    head.step.entries = {entry};
+    head.ids = {id};
+    if (number == 1) {
+      sequence_open open;
+      open.sequence = 1;
+      open.params.temperature = 0;
+      open.params.max_tokens = 100;
+      open.prompt = {id};
+      head.opens = {open};
+    }
+    transport::frame f;
+    f.type = proto::STEP;
+    f.head = encode(head);
+    plane.send("a", std::move(f));
+  }
+};
+
+} // namespace
+
+TEST_CASE("a pipeline of unlike stages carries a step through, one message a hop") {
+  pipeline p;
+  // 3 layers x (1 + 2) + 2 layers x 1
+  p.submit(1, 10);
+  const auto first = p.plane.wait_result(0);
+  REQUIRE(first.error.empty());
+  REQUIRE(first.tokens.size() == 1);
+  CHECK(first.tokens[0].token.id == 10 + 9 + 2);
+  CHECK(first.tokens[0].index == 0);
+  CHECK(first.stage_us.size() == 2);
+  CHECK(p.plane.hops == 3); // to stage 0, to its second rank, to stage 1
+  for (std::uint64_t n = 2; n <= 40; ++n)
+    p.submit(n, static_cast<compute::token_id>(n)); // all in flight at once
+  for (std::uint64_t n = 2; n <= 40; ++n) {
+    const auto r = p.plane.wait_result(n - 1);
+    REQUIRE(r.number == n); // in order
+    CHECK(r.tokens[0].token.id == static_cast<compute::token_id>(n) + 11);
+    CHECK(r.tokens[0].index == static_cast<std::int32_t>(n - 1));
+  }
+  CHECK(p.failures == 0);
+}
+
+TEST_CASE("a device held back computes the same") {
+  pipeline p(0.5);
+  p.submit(1, 5);
+  CHECK(p.plane.wait_result(0).tokens[0].token.id == 16);
+}
+
+TEST_CASE("a step out of order fails its generation, once") {
+  pipeline p;
+  p.submit(2, 10);
+  const auto r = p.plane.wait_result(0);
+  CHECK(r.error.find("step 2 came after step 0") != std::string::npos);
+  p.submit(1, 10);
+  std::this_thread::sleep_for(20ms);
+  CHECK(p.failures == 1);
+}
+
+TEST_CASE("a rank leaves a collective within 100 ms of its abort") {
+  pipeline p;
+  p.plane.ranks[{0, 1}]->abort("test"); // rank 1 will never answer
+  p.submit(1, 10);
+  for (int i = 0; i < 200 && p.ranks[0]->progress().running_ms == 0; ++i)
+    std::this_thread::sleep_for(1ms);
+  const auto begin = std::chrono::steady_clock::now();
+  p.ranks[0].reset();                                   // aborts and joins
+  CHECK(std::chrono::steady_clock::now() - begin < 1s); // 100 ms on an idle machine
+}
+
+TEST_CASE("a peer that cannot be reached fails the generation") {
+  pipeline p;
+  p.plane.dead_node = "c";
+  p.submit(1, 10);
+  const auto r = p.plane.wait_result(0);
+  CHECK(r.error.find("c cannot be reached") != std::string::npos);
+  CHECK(p.failures == 1);
+}
