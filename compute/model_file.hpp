@@ -56,6 +56,8 @@ class model_file {
 
 /// Bytes of one row of `columns` values; columns must be a multiple of the block size.
 [[nodiscard]] std::size_t row_bytes(tensor_type type, std::int64_t columns);
+/// Bytes per block: those of one value for floats.
+[[nodiscard]] int block_bytes(tensor_type type);
 /// Values per block: 1 (floats), 32, or 256 (K-quants).
 [[nodiscard]] int block_values(tensor_type type);
 [[nodiscard]] const char* to_string(tensor_type type);
