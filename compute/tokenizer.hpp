@@ -32,6 +32,9 @@ class tokenizer {
   /// The file's Jinja chat template, or empty.
   [[nodiscard]] virtual const std::string& chat_template() const = 0;
 
+  /// Encoding puts a space in front of a text, so a whole text's first token gives one up again.
+  [[nodiscard]] virtual bool drops_first_space() const { return false; }
+
   /// Concatenated pieces. SentencePiece models drop the leading space of a text's first token.
   [[nodiscard]] std::string decode(std::span<const token_id> ids, bool skip_special) const;
 };

@@ -1,0 +1,61 @@
+#include "compute/text/text_tokenizer.hpp"
+
+#include "compute/text/unicode.hpp"
+
+#include <utility>
+
+namespace hexgen::compute {
+
+text_tokenizer::text_tokenizer(vocabulary v)
+    : vocabulary_(std::make_unique<const vocabulary>(std::move(v))), added_(*vocabulary_),
+      special_(vocabulary_->pieces.size(), false) {
+  for (std::size_t i = 0; i < special_.size(); ++i)
+    special_[i] = vocabulary_->kinds[i] == token_kind::control ||
+                  vocabulary_->kinds[i] == token_kind::unknown;
+  for (const auto& a : vocabulary_->added)
+    if (a.special)
+      special_[static_cast<std::size_t>(a.id)] = true;
+}
+
+std::vector<token_id> text_tokenizer::encode(std::string_view text, bool parse_special,
+                                             bool add_bos) const {
+  std::vector<token_id> ids;
+  ids.reserve(text.size() / 3 + 2);
+  if (add_bos && vocabulary_->add_bos)
+    ids.push_back(vocabulary_->bos);
+  const auto whole = well_formed_utf8(text);
+  bool first = true;
+  for (const auto& part : added_.split(whole, parse_special)) {
+    if (part.id >= 0)
+      ids.push_back(part.id);
+    else
+      encode_part(part.text, first, ids);
+    first = false;
+  }
+  return ids;
+}
+
+std::string text_tokenizer::piece(token_id id, bool skip_special) const {
+  if (id < 0 || id >= vocab() || (skip_special && special_[static_cast<std::size_t>(id)]))
+    return {};
+  return outputs_[static_cast<std::size_t>(id)];
+}
+
+bool text_tokenizer::is_special(token_id id) const {
+  return id >= 0 && id < vocab() && special_[static_cast<std::size_t>(id)];
+}
+
+std::string tokenizer::decode(std::span<const token_id> ids, bool skip_special) const {
+  std::string text;
+  bool first = drops_first_space();
+  for (const auto id : ids) {
+    const auto bytes = piece(id, skip_special);
+    const bool drop = first && !bytes.empty() && bytes.front() == ' ' && !is_special(id);
+    text.append(bytes, drop ? 1 : 0);
+    // Special tokens before the text do not use up the space that encoding put in front of it.
+    first = first && is_special(id);
+  }
+  return text;
+}
+
+} // namespace hexgen::compute
