@@ -35,6 +35,7 @@ public:
 private:
   block_allocator allocator_;
   prefix_index index_;
+  std::vector<block_id> resting_; // indexed, unheld, named by a step in flight
   bool prefix_cache_;
 };
 

@@ -83,6 +83,8 @@ class step_batcher {
 public:
   explicit step_batcher(batcher_options options);
   ~step_batcher();
+  step_batcher(const step_batcher&) = delete;
+  step_batcher& operator=(const step_batcher&) = delete;
 
   submit_verdict submit(sequence_request request, time_us now);
   /// The next step, or nothing: as many in flight as there may be, or nothing to do.
@@ -103,23 +105,32 @@ public:
 private:
   struct sequence;
   struct forming;
-  struct flight;
-  void add_decodes(forming& step, time_us now);
-  void add_prefills(forming& step, time_us now);
-  bool start(sequence& s, forming& step);
-  bool extend(sequence& s, int tokens, forming& step, bool may_preempt);
-  bool preempt_for(const sequence& s, const forming& step);
-  void take(sequence& s, int tokens, forming& step);
-  void drop_blocks(sequence& s);
-  void erase(sequence_id id);
-  int prefill_budget(const forming& step) const;
+  struct flight {
+    std::uint64_t number = 0;
+    std::vector<std::pair<sequence_id, bool>> entries; // with: wants a token
+    time_us left = 0;
+    int tokens = 0;
+  };
+  using order_key = std::pair<time_us, sequence_id>; // smaller goes first
+  enum class started { yes, no_room, held };
+
+  void add_decodes(forming& f);
+  void add_prefills(forming& f);
+  started start(sequence& s, forming& f);
+  [[nodiscard]] const sequence* fork_leader(const sequence& s) const;
+  bool make_room(const sequence& s, const forming& f, std::size_t blocks, bool by_class);
+  bool extend(sequence& s, const forming& f);
+  bool take(sequence& s, int tokens, forming& f);
+  void commit(forming& f, time_us now);
+  void stop_running(sequence& s);
+  void erase(sequence& s);
+  [[nodiscard]] int prefill_budget(const forming& f) const;
 
   batcher_options options_;
   block_pool pool_;
   std::unordered_map<sequence_id, std::unique_ptr<sequence>> sequences_;
-  std::map<std::pair<time_us, sequence_id>, sequence*> waiting_; // by order key
-  std::map<std::pair<time_us, sequence_id>, sequence*> running_;
-  std::unordered_map<std::uint64_t, std::vector<sequence_id>> forks_; // by hash of the tokens
+  std::map<order_key, sequence*> waiting_, running_;
+  std::unordered_map<std::uint64_t, std::vector<sequence*>> forks_; // running, by prompt hash
   std::deque<flight> flights_;
   std::uint64_t steps_ = 0;
   double us_per_token_ = 0; // of steps with prefill, smoothed

@@ -1,0 +1,442 @@
+#include "scheduler/engine/step_batcher.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace hexgen::scheduler {
+namespace {
+
+// Bounds of one step's message, far above what a step needs.
+constexpr std::size_t step_block_ids = 1U << 17;
+constexpr std::size_t step_open_tokens = 1U << 16;
+// A prefill chunk beside decodes is not made smaller than this: short runs waste the weights' read.
+constexpr int least_chunk = 64;
+constexpr int most_priority = 100;
+
+} // namespace
+
+struct step_batcher::sequence {
+  sequence_id id = 0;
+  order_key order;
+  std::vector<token> tokens; // known: given and generated
+  std::size_t given = 0;     // of `tokens`, at submit
+  std::size_t most = 0;      // tokens at the end, at most
+  std::size_t computed = 0;  // positions whose KV is there or will be by a step in flight
+  std::vector<block_id> blocks;
+  std::vector<std::uint64_t> hashes; // of published blocks
+  std::uint64_t prompt_hash = 0;
+  std::uint64_t step = 0; // in flight; 0: none
+  int priority = 0;
+  time_us tpot = 0, due = 0;
+  int cached = 0;
+  bool running = false, opened = false, cancelled = false, seen = false;
+
+  [[nodiscard]] std::size_t remaining() const { return tokens.size() - computed; }
+};
+
+struct step_batcher::forming {
+  planned_step step;
+  std::vector<std::pair<sequence*, int>> chosen; // with the run's length
+  int tokens = 0;
+  std::size_t block_ids = 0, open_tokens = 0;
+  time_us tightest_tpot = std::numeric_limits<time_us>::max();
+  bool starved = false; // a running sequence found no block
+
+  [[nodiscard]] bool has(const sequence& s) const {
+    return std::any_of(chosen.begin(), chosen.end(), [&](const auto& c) { return c.first == &s; });
+  }
+};
+
+step_batcher::step_batcher(batcher_options options)
+    : options_(options), pool_(options.blocks, options.prefix_cache, options.key) {}
+
+step_batcher::~step_batcher() = default;
+
+submit_verdict step_batcher::submit(sequence_request r, time_us now) {
+  const std::size_t most = r.tokens.size() + static_cast<std::size_t>(std::max(r.max_new, 0));
+  if (r.tokens.empty() || r.max_new < 1 || most > static_cast<std::size_t>(options_.max_sequence) ||
+      blocks_for(most) > options_.blocks)
+    return submit_verdict::too_long;
+  const auto waiting_limit =
+      static_cast<std::size_t>(options_.max_waiting) * (r.must_take ? std::size_t{8} : 1);
+  if (waiting_.size() >= waiting_limit)
+    return submit_verdict::full;
+
+  auto s = std::make_unique<sequence>();
+  s->id = r.id;
+  s->given = r.tokens.size();
+  s->most = most;
+  s->priority = std::clamp(r.priority, -most_priority, most_priority);
+  s->tokens = std::move(r.tokens);
+  s->prompt_hash = chain_hash(options_.key, prefix_index::root, s->tokens);
+  s->tpot = r.tpot_us > 0 ? r.tpot_us : options_.default_tpot_us;
+  // One order for all: the deadline of the first token, lower classes later by a fixed time. What
+  // arrives much later cannot be ahead of it, so nothing starves.
+  const time_us ttft =
+      std::min(r.ttft_us > 0 ? r.ttft_us : options_.default_ttft_us, options_.class_us);
+  const auto classes = static_cast<time_us>(s->priority + most_priority);
+  s->order = {now + ttft + classes * options_.class_us, s->id};
+  waiting_.emplace(s->order, s.get());
+  sequences_.emplace(s->id, std::move(s));
+  return submit_verdict::accepted;
+}
+
+std::optional<planned_step> step_batcher::next(time_us now) {
+  if (flights_.size() >= static_cast<std::size_t>(std::max(options_.steps_in_flight, 1)))
+    return std::nullopt;
+  forming f;
+  f.step.number = steps_ + 1;
+  add_decodes(f);
+  add_prefills(f);
+  if (f.chosen.empty())
+    return std::nullopt;
+  commit(f, now);
+  return std::move(f.step);
+}
+
+void step_batcher::add_decodes(forming& f) {
+  std::vector<sequence*> ready;
+  for (const auto& [order, s] : running_)
+    if (s->step == 0 && s->remaining() == 1)
+      ready.push_back(s);
+  // What is ready is spread over the free slots, so that every stage has work.
+  const std::size_t slots = static_cast<std::size_t>(options_.steps_in_flight) - flights_.size();
+  const std::size_t share = (ready.size() + slots - 1) / std::max<std::size_t>(slots, 1);
+  std::stable_sort(ready.begin(), ready.end(),
+                   [](const sequence* a, const sequence* b) { return a->due < b->due; });
+  std::size_t taken = 0;
+  for (sequence* s : ready) {
+    if (taken == share || f.tokens >= options_.max_step_tokens)
+      break;
+    if (!s->running) // preempted for one before it
+      continue;
+    if (!extend(*s, f)) {
+      f.starved = true;
+      continue;
+    }
+    if (!take(*s, 1, f))
+      break;
+    f.tightest_tpot = std::min(f.tightest_tpot, s->tpot);
+    ++taken;
+  }
+}
+
+void step_batcher::add_prefills(forming& f) {
+  const int budget = prefill_budget(f);
+  int used = 0;
+  std::vector<sequence*> candidates;
+  for (const auto& [order, s] : running_)
+    if (s->step == 0 && s->remaining() > 1)
+      candidates.push_back(s);
+  for (const auto& [order, s] : waiting_)
+    candidates.push_back(s);
+  std::inplace_merge(
+      candidates.begin(),
+      std::find_if(candidates.begin(), candidates.end(), [](sequence* s) { return !s->running; }),
+      candidates.end(), [](sequence* a, sequence* b) { return a->order < b->order; });
+  bool full = f.starved;
+  for (sequence* s : candidates) {
+    if (used >= budget)
+      break;
+    if (!s->running) {
+      if (full || s->blocks.size() > 0)
+        continue;
+      const auto outcome = start(*s, f);
+      // Nobody overtakes the first one that finds no room: it would starve.
+      full = outcome == started::no_room;
+      if (outcome != started::yes)
+        continue;
+    }
+    const int run = static_cast<int>(
+        std::min<std::size_t>(s->remaining(), static_cast<std::size_t>(budget - used)));
+    if (!take(*s, run, f))
+      break;
+    used += run;
+  }
+}
+
+int step_batcher::prefill_budget(const forming& f) const {
+  const int budget = options_.max_step_tokens - f.tokens;
+  if (f.chosen.empty() || us_per_token_ <= 0)
+    return budget;
+  const double tokens = 0.8 * static_cast<double>(f.tightest_tpot) / us_per_token_;
+  if (tokens >= static_cast<double>(budget + f.tokens))
+    return budget;
+  return std::min(budget, std::max(static_cast<int>(tokens) - f.tokens, least_chunk));
+}
+
+const step_batcher::sequence* step_batcher::fork_leader(const sequence& s) const {
+  const auto same = forks_.find(s.prompt_hash);
+  if (same == forks_.end() || s.tokens.size() != s.given)
+    return nullptr;
+  for (const sequence* other : same->second)
+    if (other->given == s.given && !other->cancelled &&
+        std::equal(s.tokens.begin(), s.tokens.end(), other->tokens.begin()))
+      return other;
+  return nullptr;
+}
+
+step_batcher::started step_batcher::start(sequence& s, forming& f) {
+  const std::size_t known = s.tokens.size();
+  const sequence* leader = fork_leader(s);
+  if (leader != nullptr && leader->computed + 1 < known)
+    return started::held; // the same prompt is being computed: this one will share it
+  std::vector<block_id> shared;
+  std::vector<std::uint64_t> hashes;
+  std::size_t cached = 0;
+  if (leader != nullptr) {
+    cached = known - 1;
+    shared.assign(leader->blocks.begin(),
+                  leader->blocks.begin() + static_cast<std::ptrdiff_t>(cached / kv_block_tokens));
+    for (const block_id b : shared)
+      pool_.add_holder(b);
+    hashes.assign(leader->hashes.begin(),
+                  leader->hashes.begin() +
+                      static_cast<std::ptrdiff_t>(std::min(shared.size(), leader->hashes.size())));
+  } else {
+    auto found = pool_.match(s.tokens, (known - 1) / kv_block_tokens);
+    shared = std::move(found.blocks);
+    hashes = std::move(found.hashes);
+    cached = shared.size() * kv_block_tokens;
+  }
+  const block_id source = leader != nullptr && cached % kv_block_tokens != 0
+                              ? leader->blocks[cached / kv_block_tokens]
+                              : 0;
+  const bool copies = leader != nullptr && cached % kv_block_tokens != 0;
+  if (copies)
+    pool_.add_holder(source); // making room may send the leader away
+  const std::size_t needed = blocks_for(known) - shared.size();
+  const bool fits =
+      running_.size() < static_cast<std::size_t>(options_.max_running)
+          ? make_room(s, f, needed + (running_.empty() ? 0 : running_.size() / 4 + 1), true)
+          : false;
+  if (!fits) {
+    for (const block_id b : shared)
+      pool_.drop_holder(b);
+    if (copies)
+      pool_.drop_holder(source);
+    return started::no_room;
+  }
+  s.blocks = std::move(shared);
+  s.hashes = std::move(hashes);
+  s.computed = cached;
+  while (s.blocks.size() < blocks_for(known))
+    s.blocks.push_back(*pool_.allocate());
+  if (copies) {
+    const block_id copy = s.blocks[cached / kv_block_tokens];
+    pool_.named(source, f.step.number);
+    pool_.named(copy, f.step.number);
+    pool_.drop_holder(source);
+    f.step.copies.emplace_back(source, copy);
+  }
+  if (!s.seen) { // a preempted one's own blocks are no hits
+    s.seen = true;
+    s.cached = static_cast<int>(cached);
+    counters_.prefix_queries += known;
+    counters_.prefix_hits += cached;
+    counters_.prompt_tokens += known;
+  }
+  waiting_.erase(s.order);
+  running_.emplace(s.order, &s);
+  s.running = true;
+  forks_[s.prompt_hash].push_back(&s);
+  return started::yes;
+}
+
+bool step_batcher::make_room(const sequence& s, const forming& f, std::size_t blocks,
+                             bool by_class) {
+  while (pool_.available() < blocks) {
+    sequence* victim = nullptr;
+    for (auto it = running_.rbegin(); it != running_.rend() && it->first > s.order; ++it) {
+      sequence* v = it->second;
+      if (v->step == 0 && !f.has(*v) && (!by_class || v->priority > s.priority)) {
+        victim = v;
+        break;
+      }
+    }
+    if (victim == nullptr)
+      return false;
+    stop_running(*victim);
+    waiting_.emplace(victim->order, victim);
+    ++counters_.preemptions;
+  }
+  return true;
+}
+
+bool step_batcher::extend(sequence& s, const forming& f) {
+  if (blocks_for(s.computed + 1) <= s.blocks.size())
+    return true;
+  if (!make_room(s, f, 1, false))
+    return false;
+  s.blocks.push_back(*pool_.allocate());
+  return true;
+}
+
+bool step_batcher::take(sequence& s, int tokens, forming& f) {
+  const std::size_t end = s.computed + static_cast<std::size_t>(tokens);
+  const std::size_t tables = blocks_for(end);
+  planned_entry e;
+  e.sequence = s.id;
+  e.position = static_cast<std::int32_t>(s.computed);
+  e.tokens = tokens;
+  e.logits = end == s.tokens.size() ? 1 : 0;
+  e.opens = e.logits > 0 && !s.opened;
+  const std::size_t opens = e.opens ? s.tokens.size() : 0;
+  if (!f.chosen.empty() && (f.block_ids + tables > step_block_ids ||
+                            (opens > 0 && f.open_tokens + opens > step_open_tokens)))
+    return false;
+  e.blocks.assign(s.blocks.begin(), s.blocks.begin() + static_cast<std::ptrdiff_t>(tables));
+  for (const block_id b : e.blocks)
+    pool_.named(b, f.step.number);
+  f.step.ids.insert(f.step.ids.end(), s.tokens.begin() + static_cast<std::ptrdiff_t>(s.computed),
+                    s.tokens.begin() + static_cast<std::ptrdiff_t>(end));
+  f.block_ids += tables;
+  f.open_tokens += opens;
+  f.tokens += tokens;
+  f.chosen.emplace_back(&s, tokens);
+  f.step.entries.push_back(std::move(e));
+  return true;
+}
+
+void step_batcher::commit(forming& f, time_us now) {
+  flight out;
+  out.number = f.step.number;
+  out.left = now;
+  out.tokens = f.tokens;
+  for (std::size_t i = 0; i < f.chosen.size(); ++i) {
+    auto& [s, tokens] = f.chosen[i];
+    s->step = f.step.number;
+    s->computed += static_cast<std::size_t>(tokens);
+    s->opened = s->opened || f.step.entries[i].opens;
+    out.entries.emplace_back(s->id, f.step.entries[i].logits > 0);
+    // Steps run in order on every stage, so a later step may read what this one will write.
+    while ((s->hashes.size() + 1) * kv_block_tokens <= s->computed) {
+      const std::size_t b = s->hashes.size();
+      s->hashes.push_back(pool_.publish(
+          b == 0 ? prefix_index::root : s->hashes.back(),
+          std::span(s->tokens).subspan(b * kv_block_tokens, kv_block_tokens), s->blocks[b]));
+    }
+  }
+  steps_ = f.step.number;
+  ++counters_.steps;
+  flights_.push_back(std::move(out));
+}
+
+step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_id> tokens,
+                                    time_us now) {
+  step_outcome out;
+  if (flights_.empty() || flights_.front().number != step) {
+    out.error = "step " + std::to_string(step) + " returned, but it is not the oldest in flight";
+    return out;
+  }
+  const flight done = std::move(flights_.front());
+  flights_.pop_front();
+  pool_.returned(step);
+  std::unordered_map<sequence_id, const sampled_id*> by_sequence;
+  for (const auto& t : tokens)
+    by_sequence.emplace(t.sequence, &t);
+  std::size_t wanted = 0;
+  for (const auto& [id, wants] : done.entries)
+    wanted += wants && by_sequence.contains(id) ? 1 : 0;
+  const auto expected = static_cast<std::size_t>(std::count_if(
+      done.entries.begin(), done.entries.end(), [](const auto& e) { return e.second; }));
+  if (wanted != expected || tokens.size() != expected) {
+    out.error = "step " + std::to_string(step) + " returned other tokens than were asked for";
+    return out;
+  }
+  for (const auto& [id, wants] : done.entries) {
+    sequence& s = *sequences_.at(id);
+    s.step = 0;
+    if (s.cancelled) {
+      out.cancelled.push_back(id);
+      erase(s);
+      continue;
+    }
+    if (!wants)
+      continue;
+    const sampled_id& t = *by_sequence.at(id);
+    s.tokens.push_back(t.id);
+    s.due = now + s.tpot;
+    ++counters_.generated_tokens;
+    if (t.ends) {
+      out.ended.push_back(id);
+      erase(s);
+    } else if (s.tokens.size() >= s.most) {
+      out.error = "sequence " + std::to_string(id) + " did not end at its length";
+      return out;
+    }
+  }
+  if (done.tokens >= least_chunk && now > done.left) {
+    const double us = static_cast<double>(now - done.left) / done.tokens;
+    us_per_token_ = us_per_token_ <= 0 ? us : 0.8 * us_per_token_ + 0.2 * us;
+  }
+  return out;
+}
+
+bool step_batcher::cancel(sequence_id id) {
+  const auto it = sequences_.find(id);
+  if (it == sequences_.end())
+    return false;
+  if (it->second->step != 0) {
+    it->second->cancelled = true;
+    return false;
+  }
+  erase(*it->second);
+  return true;
+}
+
+/// From running to nowhere: its blocks go, the last ones first, so that of a chain in the prefix
+/// cache the end is evicted before the beginning.
+void step_batcher::stop_running(sequence& s) {
+  running_.erase(s.order);
+  s.running = false;
+  for (auto b = s.blocks.rbegin(); b != s.blocks.rend(); ++b)
+    pool_.drop_holder(*b);
+  s.blocks.clear();
+  s.hashes.clear();
+  s.computed = 0;
+  const auto same = forks_.find(s.prompt_hash);
+  std::erase(same->second, &s);
+  if (same->second.empty())
+    forks_.erase(same);
+}
+
+void step_batcher::erase(sequence& s) {
+  if (s.running)
+    stop_running(s);
+  else
+    waiting_.erase(s.order);
+  sequences_.erase(s.id);
+}
+
+bool step_batcher::knows(sequence_id sequence) const {
+  return sequences_.contains(sequence);
+}
+
+int step_batcher::cached_tokens(sequence_id sequence) const {
+  const auto it = sequences_.find(sequence);
+  return it == sequences_.end() ? 0 : it->second->cached;
+}
+
+batcher_stats step_batcher::stats() const {
+  batcher_stats s = counters_;
+  s.running = static_cast<std::uint32_t>(running_.size());
+  s.waiting = static_cast<std::uint32_t>(waiting_.size());
+  s.in_flight = static_cast<std::uint32_t>(flights_.size());
+  s.blocks = pool_.blocks();
+  s.free_blocks = pool_.available();
+  return s;
+}
+
+std::map<sequence_id, std::vector<block_id>> step_batcher::tables() const {
+  std::map<sequence_id, std::vector<block_id>> out;
+  for (const auto& [order, s] : running_)
+    out.emplace(s->id, s->blocks);
+  return out;
+}
+
+std::uint64_t step_batcher::oldest_in_flight() const {
+  return flights_.empty() ? 0 : flights_.front().number;
+}
+
+} // namespace hexgen::scheduler
