@@ -1,0 +1,137 @@
+// What /cluster, `status` and `top` show.
+#include "actors/core/coordinator_state.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace hexgen::actors {
+namespace {
+
+using json = nlohmann::json;
+
+const char* text_of(member_phase p) {
+  switch (p) {
+  case member_phase::measuring:
+    return "measuring";
+  case member_phase::ready:
+    return "ready";
+  case member_phase::suspect:
+    return "suspect";
+  }
+  return "?";
+}
+
+json node_json(const member& m, time_ms now) {
+  json devices = json::array();
+  for (const auto& d : m.devices)
+    devices.push_back({{"id", m.name + "/" + std::to_string(d.index)},
+                       {"kind", d.kind},
+                       {"description", d.description},
+                       {"memory_bytes", d.memory_bytes},
+                       {"threads", d.threads},
+                       {"speed", d.speed},
+                       {"decode_us_per_layer", d.decode_us_per_layer},
+                       {"prefill_us_per_token_layer", d.prefill_us_per_token_layer},
+                       {"decode_us_head", d.decode_us_head}});
+  return {{"name", m.name},
+          {"incarnation", std::to_string(m.incarnation)}, // 64 bits do not fit a JSON number
+          {"address", m.address},
+          {"zone", m.zone},
+          {"state", m.draining ? "draining" : text_of(m.phase)},
+          {"why", m.suspicion},
+          {"load_progress", m.load_progress},
+          {"heard_ms_ago", now - std::min(now, m.heard_ms)},
+          {"devices", std::move(devices)}};
+}
+
+json replica_json(const generation_record& g) {
+  json stages = json::array();
+  for (const auto& s : g.where.stages) {
+    json devices = json::array();
+    for (const auto& r : s.ranks)
+      devices.push_back(r.node + "/" + std::to_string(r.device));
+    stages.push_back({{"first_layer", s.first_layer},
+                      {"layers", s.layers},
+                      {"degree", s.ranks.size()},
+                      {"devices", std::move(devices)}});
+  }
+  json out{{"replica", g.where.replica},
+           {"generation", g.where.generation},
+           {"epoch", g.where.epoch},
+           {"state", to_string(g.phase)},
+           {"predicted_tokens_per_s", g.tokens_per_s},
+           {"kv_blocks", g.kv_blocks},
+           {"weight_bytes", g.weight_bytes},
+           {"stages", std::move(stages)}};
+  if (g.status) {
+    const auto& s = *g.status;
+    out["load"] = {{"running", s.running},
+                   {"waiting", s.waiting},
+                   {"free_blocks", s.free_blocks},
+                   {"blocks", s.blocks},
+                   {"tokens_per_s", s.tokens_per_s},
+                   {"stage_us", s.stage_us},
+                   {"steps", s.steps},
+                   {"preemptions", s.preemptions},
+                   {"prefix_queries", s.prefix_queries},
+                   {"prefix_hits", s.prefix_hits},
+                   {"prompt_tokens", s.prompt_tokens},
+                   {"generated_tokens", s.generated_tokens}};
+  }
+  return out;
+}
+
+} // namespace
+
+std::string coordinator_state::status_json(time_ms now) const {
+  json nodes = json::array(), links = json::array(), replicas = json::array(), idle = json::array(),
+       gateways = json::array();
+  for (const auto& [name, m] : membership_.members()) {
+    nodes.push_back(node_json(m, now));
+    for (const auto& [to, l] : m.links)
+      links.push_back({{"from", name},
+                       {"to", to},
+                       {"kind", l.kind},
+                       {"latency_us", l.latency_us},
+                       {"bandwidth_gbps", l.bandwidth_gbps},
+                       {"reachable", l.reachable},
+                       {"detail", l.detail}});
+  }
+  bool ready = false;
+  for (const auto& [id, g] : generations_.records()) {
+    replicas.push_back(replica_json(g));
+    ready |= g.phase == generation_phase::serving;
+  }
+  for (const auto& i : plan_.idle)
+    if (i.device < plan_devices_.size())
+      idle.push_back({{"device", plan_devices_[i.device]}, {"why", i.why}});
+  for (const auto& [peer, name] : gateways_)
+    gateways.push_back(name);
+  json out{{"model", options_.model.name},
+           {"model_bytes", options_.model.bytes},
+           {"ready", ready},
+           {"missing", ready ? "" : missing_},
+           {"epoch", generations_.epoch()},
+           {"coordinator_incarnation", std::to_string(options_.incarnation)},
+           {"nodes", std::move(nodes)},
+           {"links", std::move(links)},
+           {"plan",
+            {{"feasible", plan_.feasible},
+             {"why", plan_.why},
+             {"idle", std::move(idle)},
+             {"missing", plan_.missing},
+             {"replicas", std::move(replicas)}}},
+           {"gateways", std::move(gateways)},
+           {"counts",
+            {{"searches", replans_},
+             {"generations_failed", generations_.failures()},
+             {"last_search_why", last_replan_}}},
+           {"settings",
+            {{"kernels", options_.settings.kernels},
+             {"kv_cache_dtype", options_.settings.kv_type},
+             {"max_model_len", options_.settings.max_sequence},
+             {"max_step_tokens", options_.settings.max_step_tokens}}}};
+  // Texts came over the wire: whatever is not UTF-8 is replaced, never thrown on.
+  return out.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+} // namespace hexgen::actors
