@@ -46,6 +46,7 @@ struct step_message {
   std::vector<sequence_open> opens;
   std::vector<std::uint64_t> closes;
   std::vector<std::uint64_t> stage_us;
+  std::uint32_t stage = 0, rank = 0; // of the receiver
 };
 
 struct sampled {
@@ -64,6 +65,7 @@ struct step_result {
 struct collective_head {
   std::uint64_t replica = 0, generation = 0, step = 0;
   std::uint32_t index = 0, rank = 0, stage = 0;
+  std::uint32_t to_rank = 0; // the receiver
 };
 
 struct submit {
