@@ -20,7 +20,7 @@ enum class traffic : std::uint8_t { control, data, bulk };
 
 /// An immutable run of bytes that the frame shares with whoever holds it.
 class buffer {
- public:
+public:
   buffer() = default;
   buffer(std::shared_ptr<const void> owner, std::span<const std::byte> bytes)
       : owner_(std::move(owner)), bytes_(bytes) {}
@@ -30,7 +30,7 @@ class buffer {
   [[nodiscard]] std::size_t size() const { return bytes_.size(); }
   [[nodiscard]] bool empty() const { return bytes_.empty(); }
 
- private:
+private:
   std::shared_ptr<const void> owner_;
   std::span<const std::byte> bytes_;
 };
@@ -40,8 +40,8 @@ class buffer {
 struct frame {
   traffic traffic_class = traffic::control;
   std::uint32_t type = 0;
-  std::string head;   // at most limits::head_bytes
-  buffer payload;     // at most limits::payload_bytes
+  std::string head; // at most limits::head_bytes
+  buffer payload;   // at most limits::payload_bytes
 };
 
 struct limits {
@@ -59,8 +59,8 @@ struct peer_info {
   std::uint64_t incarnation = 0; // random per process start
   peer_role role = peer_role::node;
   link_kind kind = link_kind::tls;
-  bool dialled = false;          // this side opened the connection
-  std::string address;           // host:port where the peer accepts connections, may be empty
+  bool dialled = false; // this side opened the connection
+  std::string address;  // host:port where the peer accepts connections, may be empty
 };
 
 enum class send_result : std::uint8_t { accepted, would_block, down };
@@ -70,7 +70,7 @@ enum class down_reason : std::uint8_t { goodbye, closed, timeout, protocol_error
 
 /// Called on the transport thread; must not block. Frames of one peer and class arrive in order.
 class fabric_handler {
- public:
+public:
   virtual ~fabric_handler() = default;
   virtual void on_up(const peer_info& peer) = 0;
   /// The sender's window is given back when the last copy of `f.payload` and the frame is gone:
@@ -79,39 +79,42 @@ class fabric_handler {
   virtual void on_down(const peer_info& peer, down_reason reason, const std::string& detail) = 0;
   /// A dial that failed for good (refused, timed out, wrong secret): says so in plain words.
   virtual void on_dial_failed(const std::string& address, const std::string& detail) = 0;
+  /// The listener turned a stranger away (wrong secret, other protocol version, garbage, too
+  /// slow): for logs.
+  virtual void on_refused(const std::string& /*remote*/, const std::string& /*detail*/) {}
 };
 
 enum class wakeup : std::uint8_t { event, spin, busy };
 
 struct fabric_options {
-  std::string name;                  // this process's name
-  std::uint64_t incarnation = 0;     // 0: drawn at start
+  std::string name;              // this process's name
+  std::uint64_t incarnation = 0; // 0: drawn at start
   peer_role role = peer_role::node;
-  std::string listen_host;           // empty: this process only dials
-  int listen_port = 0;               // 0: an ephemeral port
-  std::string advertise;             // host:port told to peers; default: listen address
-  std::string cluster_token;         // node secret; needed for role node and for accepting nodes
-  std::string api_key;               // client secret; empty on a listener: clients need none
-  std::string zone;                  // UCX is used when both sides name the same; "" = default
-                                     // (boot id + network namespace + user); "-" = never
-  std::string ucx_interface;         // empty: shared memory only (posix,self), no open port
+  std::string listen_host;   // empty: this process only dials
+  int listen_port = 0;       // 0: an ephemeral port
+  std::string advertise;     // host:port told to peers; default: listen address
+  std::string cluster_token; // node secret; needed for role node and for accepting nodes
+  std::string api_key;       // client secret; empty on a listener: clients need none
+  std::string zone;          // UCX is used when both sides name the same; "" = default
+                             // (boot id + network namespace + user); "-" = never
+  std::string ucx_interface; // empty: shared memory only (posix,self), no open port
   wakeup wake = wakeup::event;
-  std::uint32_t heartbeat_ms = 250;  // idle links send this often
-  std::uint32_t down_ms = 2000;      // silence after which a peer is down
+  std::uint32_t heartbeat_ms = 250; // idle links send this often
+  std::uint32_t down_ms = 2000;     // silence after which a peer is down
   std::uint32_t dial_timeout_ms = 3000;
-  std::uint64_t window_bytes = 64U << 20; // granted to each peer for data
+  std::uint64_t window_bytes = 64U << 20;      // granted to each peer for data
   std::uint64_t send_queue_bytes = 256U << 20; // per peer; send() says would_block past it
 };
 
 struct link_stats {
   std::uint64_t frames_sent = 0, frames_received = 0;
   std::uint64_t bytes_sent = 0, bytes_received = 0;
-  double latency_us = 0;     // one way, half the smoothed round trip of heartbeats; 0: unknown
+  double latency_us = 0; // one way, half the smoothed round trip of heartbeats; 0: unknown
 };
 
 /// One per process. All methods are thread-safe and never block on the network.
 class fabric {
- public:
+public:
   virtual ~fabric() = default;
   /// Opens the listener and starts the transport thread. Throws std::runtime_error naming the
   /// address when it cannot be bound.
@@ -120,7 +123,8 @@ class fabric {
   virtual void stop() = 0;
   [[nodiscard]] virtual std::string address() const = 0; // host:port that peers can dial
   [[nodiscard]] virtual std::uint64_t incarnation() const = 0;
-  /// on_up or on_dial_failed follows.
+  /// on_up or on_dial_failed follows; nothing does when the peer behind the address is connected
+  /// already (both sides dialled at once, say): its on_up came or comes from that connection.
   virtual void dial(const std::string& address) = 0;
   /// would_block: the peer's send queue is full; nothing was taken.
   virtual send_result send(peer_id peer, frame f) = 0;

@@ -1,0 +1,138 @@
+// One TCP connection between two fabrics: hand-shake, hello, frames, heartbeats, farewell.
+#pragma once
+
+#include "transport/credit_ledger.hpp"
+#include "transport/frame_writer.hpp"
+#include "transport/hello.hpp"
+#include "transport/peer_port.hpp"
+#include "transport/record.hpp"
+#include "transport/tls_stream.hpp"
+
+#include <boost/asio/ip/tcp.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace hexgen::transport {
+
+class connection;
+
+/// A process as the fabric tells it apart: name and incarnation.
+using process_key = std::pair<std::string, std::uint64_t>;
+
+/// What a connection asks of its fabric. Everything on the transport thread.
+class connection_host {
+public:
+  [[nodiscard]] virtual const fabric_options& options() const = 0;
+  [[nodiscard]] virtual const tls_context& tls() const = 0;
+  [[nodiscard]] virtual const hello_message& own_hello() const = 0;
+  /// The peer said who it is: the host calls offer() or refuse().
+  virtual void on_hello(connection& c) = 0;
+  /// The peer's offer came: the judge of the pair calls settle() or refuse().
+  virtual void on_offer(connection& c, bool peer_has_other) = 0;
+  virtual void on_up(connection& c) = 0;
+  virtual void on_frame(connection& c, std::shared_ptr<const frame> f) = 0;
+  /// Once per connection, also when it never came up. `c` may linger to say its farewell.
+  virtual void on_gone(connection& c, down_reason reason, const std::string& detail) = 0;
+  /// Nothing is left of it but memory: forget it.
+  virtual void on_closed(connection& c) = 0;
+
+protected:
+  ~connection_host() = default;
+};
+
+class connection : public std::enable_shared_from_this<connection> {
+public:
+  enum class stage : std::uint8_t { handshake, hello, settling, up, leaving, closed };
+
+  /// `target`: the address as it was dialled; empty for an accepted connection.
+  connection(connection_host& host, boost::asio::ip::tcp::socket socket, std::string target,
+             std::string remote);
+  ~connection();
+
+  void start();
+  /// Checks deadlines, heartbeats, credits. `elapsed_ms` since the last call.
+  void tick(std::uint32_t elapsed_ms);
+  void offer(bool has_other);
+  /// The pair uses this connection.
+  void settle();
+  /// Tells the peer why and closes.
+  void refuse(const std::string& reason, bool duplicate);
+  /// Ends it at once; on_gone follows unless it was given.
+  void drop(down_reason reason, const std::string& detail);
+  /// Sends what waits, then goodbye; on_gone(local) is given at once.
+  void leave();
+  /// Writes what may go now.
+  void pump();
+
+  [[nodiscard]] stage at() const { return stage_; }
+  [[nodiscard]] bool alive() const { return stage_ < stage::leaving; }
+  [[nodiscard]] bool dialled() const { return !target_.empty(); }
+  [[nodiscard]] const std::string& target() const { return target_; }
+  [[nodiscard]] const std::string& remote() const { return remote_; }
+  [[nodiscard]] const hello_message& peer_hello() const { return peer_hello_; }
+  [[nodiscard]] process_key peer_key() const { return {peer_hello_.name, peer_hello_.incarnation}; }
+  [[nodiscard]] const std::shared_ptr<peer_port>& port() const { return port_; }
+  /// The peer was refused, or refused us, because another connection serves the pair.
+  [[nodiscard]] bool duplicate() const { return duplicate_; }
+  /// Rises with every connection of the process: the age's order.
+  [[nodiscard]] std::uint64_t number() const { return number_; }
+  /// The secrets have been proven.
+  [[nodiscard]] bool authenticated() const { return stage_ > stage::handshake; }
+  [[nodiscard]] link_kind kind() const { return link_kind::tls; }
+  peer_info info; // filled in by the host
+
+private:
+  void drive();
+  void arm();
+  bool advance_handshake();
+  void read_some();
+  void handle(tls_stream::outcome outcome);
+  void on_record(record_reader::event event);
+  void on_message();
+  void on_peer_hello(const std::string& body);
+  void on_credit(const std::string& body);
+  void on_pong(const std::string& body);
+  void maybe_up();
+  void send(record_kind kind, const std::string& body);
+  void send_ping();
+  void send_credits();
+  void say_goodbye();
+  void fail(const std::string& detail);
+  void close_output();
+  void close();
+  [[nodiscard]] std::string wrong_secret_text() const;
+
+  connection_host& host_;
+  std::uint64_t number_;
+  boost::asio::ip::tcp::socket socket_;
+  std::string target_;
+  std::string remote_;
+  tls_stream stream_;
+  record_reader reader_;
+  std::shared_ptr<peer_port> port_;
+  frame_writer writer_;
+  std::shared_ptr<credit_ledger> ledger_;
+  hello_message peer_hello_;
+  stage stage_ = stage::handshake;
+  bool judge_ = false; // this side decides which connection of the pair stays
+  bool settled_ = false;
+  bool ready_sent_ = false;
+  bool peer_ready_ = false;
+  bool duplicate_ = false;
+  bool gone_given_ = false;
+  bool farewell_sent_ = false;
+  bool output_closed_ = false;
+  bool want_write_ = false;
+  bool read_waits_ = false;
+  bool write_waits_ = false;
+  bool heard_ = false;       // since the last tick
+  std::uint32_t age_ms_ = 0; // in the current phase (before up; leaving)
+  std::uint32_t silence_ms_ = 0;
+  std::uint32_t since_ping_ms_ = 0;
+};
+
+} // namespace hexgen::transport
