@@ -89,25 +89,22 @@ public:
   }
 
   bool on_frame(std::shared_ptr<const transport::frame> f) override {
-    std::string why;
-    if (f->type == proto::COLLECTIVE) {
-      const auto head = decode_collective(f->head, why);
-      if (!head)
-        return false;
-      const auto runtime = find_rank({head->replica, head->generation, head->stage, head->to_rank});
-      if (!runtime)
-        return false;
-      runtime->on_collective(*head, std::move(f));
-      return true;
+    try {
+      if (f->type == proto::COLLECTIVE) {
+        const auto head = wire::decode_collective(f->head);
+        const auto runtime = find_rank(head.replica, head.generation, head.stage, head.to_rank);
+        if (runtime)
+          runtime->on_collective(head, std::move(f));
+        return runtime != nullptr;
+      }
+      auto head = wire::decode_step(f->head);
+      const auto runtime = find_rank(head.replica, head.generation, head.stage, head.rank);
+      if (runtime)
+        runtime->on_step(std::move(head), std::move(f));
+      return runtime != nullptr;
+    } catch (const wire::wire_error&) {
+      return false; // a frame that cannot be read belongs to nobody
     }
-    auto head = decode_step(f->head, why);
-    if (!head)
-      return false;
-    const auto runtime = find_rank({head->replica, head->generation, head->stage, head->rank});
-    if (!runtime)
-      return false;
-    runtime->on_step(std::move(*head), std::move(f));
-    return true;
   }
 
   [[nodiscard]] std::vector<rank_progress> progress() const override {
@@ -161,10 +158,13 @@ private:
     return found == ranks_.end() ? nullptr : found->second.runtime;
   }
 
-  [[nodiscard]] std::shared_ptr<rank_runtime> find_rank(const frame_key& key) const {
-    auto runtime = find({key.replica, key.generation});
-    if (runtime && runtime->spec().stage == key.stage &&
-        runtime->spec().part.rank == static_cast<int>(key.rank))
+  [[nodiscard]] std::shared_ptr<rank_runtime> find_rank(std::uint64_t replica,
+                                                        std::uint64_t generation,
+                                                        std::uint32_t stage,
+                                                        std::uint32_t rank) const {
+    auto runtime = find({replica, generation});
+    if (runtime && runtime->spec().stage == stage &&
+        runtime->spec().part.rank == static_cast<int>(rank))
       return runtime;
     return nullptr;
   }

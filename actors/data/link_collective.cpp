@@ -7,13 +7,13 @@
 
 namespace hexgen::actors {
 
-bool collective_mailbox::deliver(const collective_head& head,
+bool collective_mailbox::deliver(const wire::collective_head& head,
                                  std::shared_ptr<const transport::frame> f) {
   {
     const std::lock_guard guard(mutex_);
     if (frames_.size() >= capacity)
       return false;
-    frames_.insert_or_assign(key{head.number, head.index, head.rank}, std::move(f));
+    frames_.insert_or_assign(key{head.step, head.index, head.rank}, std::move(f));
   }
   arrived_.notify_one();
   return true;
@@ -84,10 +84,10 @@ void link_collective::pause() {
 }
 
 void link_collective::post(std::uint32_t to, const transport::buffer& payload) {
-  collective_head head;
+  wire::collective_head head;
   head.replica = where_.replica;
   head.generation = where_.generation;
-  head.number = step_;
+  head.step = step_;
   head.index = index_;
   head.rank = static_cast<std::uint32_t>(where_.rank);
   head.to_rank = to;
@@ -95,7 +95,7 @@ void link_collective::post(std::uint32_t to, const transport::buffer& payload) {
   transport::frame f;
   f.traffic_class = transport::traffic::data;
   f.type = proto::COLLECTIVE;
-  f.head = encode(head);
+  f.head = wire::encode(head);
   f.payload = payload;
   if (!out_.send(where_.rank_nodes[to], std::move(f)))
     throw compute::collective_aborted("rank " + std::to_string(to) + " on " +

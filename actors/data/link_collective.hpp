@@ -1,9 +1,9 @@
 // The collective over frames: ranks of a stage in one process, two, or two hosts.
 #pragma once
 
+#include "actors/core/wire.hpp"
 #include "actors/data/compute_slot.hpp"
 #include "actors/data/data_plane.hpp"
-#include "actors/data/step_codec.hpp"
 #include "compute/collective.hpp"
 
 #include <atomic>
@@ -23,7 +23,7 @@ namespace hexgen::actors {
 class collective_mailbox {
 public:
   /// false: the mailbox is full or the step is far off; the generation must fail.
-  bool deliver(const collective_head& head, std::shared_ptr<const transport::frame> f);
+  bool deliver(const wire::collective_head& head, std::shared_ptr<const transport::frame> f);
   /// Waits for rank `from`'s bytes of operation (step, index). Throws
   /// compute::collective_aborted on abort and past the deadline.
   std::shared_ptr<const transport::frame> take(std::uint64_t step, std::uint32_t index,

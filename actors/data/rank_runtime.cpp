@@ -54,7 +54,7 @@ rank_progress rank_runtime::progress() const {
   return p;
 }
 
-void rank_runtime::on_step(step_head head, std::shared_ptr<const transport::frame> f) {
+void rank_runtime::on_step(wire::step_message head, std::shared_ptr<const transport::frame> f) {
   bool full = false;
   {
     const std::lock_guard guard(mutex_);
@@ -70,7 +70,7 @@ void rank_runtime::on_step(step_head head, std::shared_ptr<const transport::fram
     wake_.notify_one();
 }
 
-void rank_runtime::on_collective(const collective_head& head,
+void rank_runtime::on_collective(const wire::collective_head& head,
                                  std::shared_ptr<const transport::frame> f) {
   if (!mail_.deliver(head, std::move(f)))
     fail("a rank's collective mailbox is full");
@@ -85,14 +85,14 @@ void rank_runtime::fail(const std::string& reason) {
   }
   abort(reason);
   // The replica hears of it at once; the coordinator by the agent's report.
-  step_result result;
+  wire::step_result result;
   result.replica = spec_.replica;
   result.generation = spec_.generation;
   result.error = "stage " + std::to_string(spec_.stage) + " rank " +
                  std::to_string(spec_.part.rank) + ": " + reason;
   transport::frame f;
   f.type = proto::STEP_RESULT;
-  f.head = encode(result);
+  f.head = wire::encode(result);
   out_.send(spec_.replica_node, std::move(f));
   failed_(reason);
 }
@@ -119,7 +119,7 @@ void rank_runtime::loop() {
   }
 }
 
-void rank_runtime::open_sequences(const step_head& head) {
+void rank_runtime::open_sequences(const wire::step_message& head) {
   for (const auto id : head.closes)
     samplers_.erase(id);
   for (const auto& open : head.opens)
@@ -129,37 +129,37 @@ void rank_runtime::open_sequences(const step_head& head) {
 
 void rank_runtime::run_step(work w) {
   auto& head = w.head;
-  if (head.number != last_step_ + 1)
-    throw std::runtime_error("step " + std::to_string(head.number) + " came after step " +
+  if (head.step != last_step_ + 1)
+    throw std::runtime_error("step " + std::to_string(head.step) + " came after step " +
                              std::to_string(last_step_));
   const auto width = static_cast<std::size_t>(executor_->config().hidden);
-  const auto tokens = static_cast<std::size_t>(head.step.tokens());
+  const auto tokens = static_cast<std::size_t>(head.work.tokens());
   auto hidden = std::make_shared<std::vector<float>>(tokens * width);
   const bool first = spec_.stage == 0;
   if (!first) {
     const auto bytes = w.frame->payload.bytes();
     if (bytes.size() != hidden->size() * sizeof(float))
-      throw std::runtime_error("activations of step " + std::to_string(head.number) + " are " +
+      throw std::runtime_error("activations of step " + std::to_string(head.step) + " are " +
                                std::to_string(bytes.size()) + " bytes, expected " +
                                std::to_string(hidden->size() * sizeof(float)));
     std::memcpy(hidden->data(), bytes.data(), bytes.size());
   } else if (leader() && head.ids.size() != tokens) {
-    throw std::runtime_error("step " + std::to_string(head.number) + " has no token ids");
+    throw std::runtime_error("step " + std::to_string(head.step) + " has no token ids");
   }
   if (leader()) {
     // The other ranks get the leader's own message: the same order, the same activations.
     for (std::uint32_t r = 1; r < spec_.rank_nodes.size(); ++r) {
-      step_head copy;
+      wire::step_message copy;
       copy.replica = head.replica;
       copy.generation = head.generation;
-      copy.number = head.number;
+      copy.step = head.step;
       copy.stage = spec_.stage;
       copy.rank = r;
-      copy.step = head.step;
+      copy.work = head.work;
       transport::frame f;
       f.traffic_class = transport::traffic::data;
       f.type = proto::RANK_STEP;
-      f.head = encode(copy);
+      f.head = wire::encode(copy);
       f.payload = w.frame->payload;
       if (!out_.send(spec_.rank_nodes[r], std::move(f)))
         throw std::runtime_error("rank " + std::to_string(r) + " on " + spec_.rank_nodes[r] +
@@ -169,28 +169,29 @@ void rank_runtime::run_step(work w) {
   w.frame.reset(); // gives the sender's window back
   forward(head, hidden);
   const std::lock_guard guard(mutex_);
-  last_step_ = head.number;
+  last_step_ = head.step;
 }
 
-void rank_runtime::forward(step_head& head, const std::shared_ptr<std::vector<float>>& hidden) {
-  const auto rows = static_cast<std::size_t>(head.step.logit_rows());
+void rank_runtime::forward(wire::step_message& head,
+                           const std::shared_ptr<std::vector<float>>& hidden) {
+  const auto rows = static_cast<std::size_t>(head.work.logit_rows());
   std::span<float> logits;
   if (last() && leader()) {
     open_sequences(head);
     logits_.resize(rows * static_cast<std::size_t>(executor_->config().vocab));
     logits = logits_;
   }
-  step_result result;
+  wire::step_result result;
   double compute_us = 0;
   {
     const std::lock_guard turn(slot_);
-    group_.begin_step(head.number);
-    executor_->run(head.step, head.ids, *hidden, logits, group_);
+    group_.begin_step(head.step);
+    executor_->run(head.work, head.ids, *hidden, logits, group_);
     if (last() && leader())
       sample(head, logits, result);
     compute_us = group_.end_step();
   }
-  mail_.forget_before(head.number);
+  mail_.forget_before(head.step);
   if (!leader())
     return;
   head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
@@ -199,10 +200,10 @@ void rank_runtime::forward(step_head& head, const std::shared_ptr<std::vector<fl
   if (last()) {
     result.replica = head.replica;
     result.generation = head.generation;
-    result.number = head.number;
+    result.step = head.step;
     result.stage_us = head.stage_us;
     f.type = proto::STEP_RESULT;
-    f.head = encode(result);
+    f.head = wire::encode(result);
     to = spec_.replica_node;
   } else {
     head.ids.clear();
@@ -210,7 +211,7 @@ void rank_runtime::forward(step_head& head, const std::shared_ptr<std::vector<fl
     head.rank = 0;
     f.traffic_class = transport::traffic::data;
     f.type = proto::STEP;
-    f.head = encode(head);
+    f.head = wire::encode(head);
     f.payload = transport::buffer(hidden, std::as_bytes(std::span<const float>(*hidden)));
     to = spec_.next_node;
   }
@@ -218,17 +219,18 @@ void rank_runtime::forward(step_head& head, const std::shared_ptr<std::vector<fl
     throw std::runtime_error(to + " cannot be reached");
 }
 
-void rank_runtime::sample(const step_head& head, std::span<float> logits, step_result& result) {
+void rank_runtime::sample(const wire::step_message& head, std::span<float> logits,
+                          wire::step_result& result) {
   const auto vocab = static_cast<std::size_t>(executor_->config().vocab);
   std::size_t row = 0;
-  for (const auto& entry : head.step.entries) {
+  for (const auto& entry : head.work.entries) {
     if (entry.logits == 0)
       continue;
     row += static_cast<std::size_t>(entry.logits);
     const auto found = samplers_.find(entry.sequence);
     if (found == samplers_.end())
       throw std::runtime_error("sequence " + std::to_string(entry.sequence) + " was never opened");
-    sampled_row out;
+    wire::sampled out;
     out.sequence = entry.sequence;
     out.index = found->second.generated();
     out.token = found->second.next(logits.subspan((row - 1) * vocab, vocab));

@@ -1,9 +1,9 @@
 // One rank of one stage of one generation: its thread, its executor, its sequences' samplers.
 #pragma once
 
+#include "actors/core/wire.hpp"
 #include "actors/data/device_worker.hpp"
 #include "actors/data/link_collective.hpp"
-#include "actors/data/step_codec.hpp"
 
 #include <condition_variable>
 #include <deque>
@@ -30,8 +30,8 @@ public:
 
   /// Allocates the KV pool and starts the thread. Throws std::bad_alloc.
   void start(std::uint32_t kv_blocks);
-  void on_step(step_head head, std::shared_ptr<const transport::frame> f);
-  void on_collective(const collective_head& head, std::shared_ptr<const transport::frame> f);
+  void on_step(wire::step_message head, std::shared_ptr<const transport::frame> f);
+  void on_collective(const wire::collective_head& head, std::shared_ptr<const transport::frame> f);
   /// A running collective leaves within 100 ms; no later step is run.
   void abort(const std::string& reason);
   [[nodiscard]] rank_progress progress() const;
@@ -40,16 +40,16 @@ public:
 
 private:
   struct work {
-    step_head head;
+    wire::step_message head;
     std::shared_ptr<const transport::frame> frame;
   };
   static constexpr std::size_t queue_limit = 1024;
 
   void loop();
   void run_step(work w);
-  void forward(step_head& head, const std::shared_ptr<std::vector<float>>& hidden);
-  void sample(const step_head& head, std::span<float> logits, step_result& result);
-  void open_sequences(const step_head& head);
+  void forward(wire::step_message& head, const std::shared_ptr<std::vector<float>>& hidden);
+  void sample(const wire::step_message& head, std::span<float> logits, wire::step_result& result);
+  void open_sequences(const wire::step_message& head);
   void fail(const std::string& reason);
   [[nodiscard]] bool leader() const { return spec_.part.rank == 0; }
   [[nodiscard]] bool last() const { return spec_.stage + 1 == spec_.stages; }

@@ -19,23 +19,22 @@ public:
     if (node == dead_node)
       return false;
     auto shared = std::make_shared<const transport::frame>(std::move(f));
-    std::string why;
     if (shared->type == proto::STEP_RESULT) {
       const std::lock_guard guard(mutex);
-      results.push_back(*decode_step_result(shared->head, why));
+      results.push_back(wire::decode_step_result(shared->head));
       arrived.notify_all();
     } else if (shared->type == proto::COLLECTIVE) {
-      const auto head = *decode_collective(shared->head, why);
+      const auto head = wire::decode_collective(shared->head);
       ranks.at({head.stage, head.to_rank})->on_collective(head, shared);
     } else {
       ++hops;
-      auto head = *decode_step(shared->head, why);
+      auto head = wire::decode_step(shared->head);
       auto* rank = ranks.at({head.stage, head.rank});
       rank->on_step(std::move(head), shared);
     }
     return true;
   }
-  step_result wait_result(std::size_t n) {
+  wire::step_result wait_result(std::size_t n) {
     std::unique_lock guard(mutex);
     REQUIRE(arrived.wait_for(guard, 20s, [&] { return results.size() > n; }));
     return results[n];
@@ -46,7 +45,7 @@ public:
   std::atomic<int> hops{0};
   std::mutex mutex;
   std::condition_variable arrived;
-  std::vector<step_result> results;
+  std::vector<wire::step_result> results;
 };
 
 /// Adds, per layer, the sum over ranks of (rank + 1); the logits favour hidden[0] as a token.
@@ -100,7 +99,9 @@ private:
 
 class letters final : public compute::tokenizer {
 public:
-  std::vector<compute::token_id> encode(std::string_view, bool, bool) const override { return {}; }
+  std::vector<compute::token_id> encode(std::string_view, bool, bool) const override {
+    return {};
+  }
   std::string piece(compute::token_id, bool) const override { return "x"; }
   int vocab() const override { return 512; }
   bool is_special(compute::token_id) const override { return false; }
@@ -145,20 +146,20 @@ struct pipeline {
     }
   }
   void submit(std::uint64_t number, compute::token_id id) {
-    step_head head;
+    wire::step_message head;
     head.replica = 7;
     head.generation = 3;
-    head.number = number;
+    head.step = number;
     compute::step_entry entry;
     entry.sequence = 1;
     entry.position = static_cast<std::int32_t>(number - 1);
     entry.tokens = 1;
     entry.logits = 1;
     entry.blocks = {0, 1};
-    head.step.entries = {entry};
+    head.work.entries = {entry};
     head.ids = {id};
     if (number == 1) {
-      sequence_open open;
+      wire::sequence_open open;
       open.sequence = 1;
       open.params.temperature = 0;
       open.params.max_tokens = 100;
@@ -167,7 +168,7 @@ struct pipeline {
     }
     transport::frame f;
     f.type = proto::STEP;
-    f.head = encode(head);
+    f.head = wire::encode(head);
     plane.send("a", std::move(f));
   }
 };
@@ -189,7 +190,7 @@ TEST_CASE("a pipeline of unlike stages carries a step through, one message a hop
     p.submit(n, static_cast<compute::token_id>(n)); // all in flight at once
   for (std::uint64_t n = 2; n <= 40; ++n) {
     const auto r = p.plane.wait_result(n - 1);
-    REQUIRE(r.number == n); // in order
+    REQUIRE(r.step == n); // in order
     CHECK(r.tokens[0].token.id == static_cast<compute::token_id>(n) + 11);
     CHECK(r.tokens[0].index == static_cast<std::int32_t>(n - 1));
   }
