@@ -1,5 +1,8 @@
 #include "compute/model_file.hpp"
 
+#include "compute/files/gguf_model.hpp"
+#include "compute/files/hf_model.hpp"
+
 #include <array>
 
 namespace hexgen::compute {
@@ -50,6 +53,15 @@ std::size_t row_bytes(tensor_type type, std::int64_t columns) {
                                 to_string(type));
   return static_cast<std::size_t>(columns / of(type).block_values) *
          static_cast<std::size_t>(of(type).block_bytes);
+}
+
+std::shared_ptr<const model_file> open_model(const std::filesystem::path& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error))
+    return open_hf_model(path);
+  if (path.extension() != ".gguf")
+    throw file_error(path.string() + ": neither a .gguf file nor a folder with config.json");
+  return open_gguf_model(gguf_file::open(path));
 }
 
 } // namespace hexgen::compute

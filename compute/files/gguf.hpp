@@ -35,6 +35,8 @@ enum class gguf_type : std::uint32_t {
 };
 
 [[nodiscard]] const char* to_string(gguf_type type);
+/// Bytes of one value; 0 for strings and arrays, which have no fixed size.
+[[nodiscard]] std::size_t bytes_of(gguf_type type);
 
 /// One metadata value. Every accessor throws file_error, naming file and key, when the value is of
 /// another type. Views point into the file's bytes and live as long as the gguf_file.

@@ -52,7 +52,7 @@ void check_range(const std::string& file, const char* field, double value, doubl
 
 } // namespace
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "'";
   for (const char c : text.substr(0, 80))
     out += c >= 0x20 && c < 0x7f ? c : '?';
@@ -153,7 +153,7 @@ std::shared_ptr<const model_file> make_stored_model(const std::string& file, mod
   }
   for (const auto& have : model->tensors())
     if (!wanted.contains(have.name))
-      throw file_error(file + ": tensor " + quoted(have.name) + ": not part of a model of the " +
+      throw file_error(file + ": tensor " + in_quotes(have.name) + ": not part of a model of the " +
                        model->config().architecture + " architecture");
   return model;
 }

@@ -35,6 +35,6 @@ make_stored_model(const std::string& file, model_config config, std::vector<tens
                   std::shared_ptr<const void> owner);
 
 /// Text from a file in quotes, made fit for a one-line message.
-[[nodiscard]] std::string quoted(std::string_view text);
+[[nodiscard]] std::string in_quotes(std::string_view text);
 
 } // namespace hexgen::compute
