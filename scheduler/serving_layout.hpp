@@ -1,0 +1,52 @@
+// The dynamic programme over ordered stages: the fastest pipeline for every set of devices.
+#pragma once
+
+#include "scheduler/serving_cost.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace hexgen::scheduler {
+
+/// Devices of one node that are alike within a few per cent: which of them a stage takes does not
+/// matter, only how many.
+struct device_class {
+  int node = 0;
+  std::vector<std::size_t> members;
+};
+
+/// The pipelines of least request time, one for each count vector over the classes that can hold
+/// the model using exactly those devices.
+class serving_layout {
+public:
+  struct entry {
+    std::uint32_t code = 0; // mixed radix over the classes' counts
+    serving_replica replica;
+  };
+
+  /// `members` are indices of usable devices.
+  serving_layout(const serving_costs& costs, std::vector<std::size_t> members);
+
+  /// States that solve() visits; large clusters are cut into neighbourhoods below a limit.
+  [[nodiscard]] double work() const;
+  /// Sorted by code.
+  [[nodiscard]] std::vector<entry> solve() const;
+
+  [[nodiscard]] const std::vector<device_class>& classes() const { return classes_; }
+  /// How many of each class the code takes.
+  [[nodiscard]] std::vector<int> counts(std::uint32_t code) const;
+  [[nodiscard]] std::uint32_t full_code() const { return codes_ - 1; }
+
+private:
+  struct option; // devices of one node as a stage, with one split
+  struct search;
+
+  [[nodiscard]] std::vector<option> make_options() const;
+
+  const serving_costs& costs_;
+  std::vector<device_class> classes_;
+  std::vector<std::uint32_t> radix_; // weight of each class in a code
+  std::uint32_t codes_ = 1;
+};
+
+} // namespace hexgen::scheduler
