@@ -20,6 +20,8 @@ class chat_template {
  public:
   virtual ~chat_template() = default;
   [[nodiscard]] virtual std::string name() const = 0;
+  /// The prompt's text, BOS included where the family's template writes it: encode it with
+  /// parse_special and without add_bos.
   /// Throws std::invalid_argument for a role or an order that the template does not allow.
   [[nodiscard]] virtual std::string render(const std::vector<chat_message>& messages,
                                            bool add_generation_prompt) const = 0;
