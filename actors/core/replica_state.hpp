@@ -93,13 +93,15 @@ private:
     std::size_t operator()(const key& k) const;
   };
   void pump(replica_effects& out, time_us now);
-  void refuse(replica_effects& out, router_id to, const wire::submit& m, bool retry,
-              std::uint32_t status, std::string why) const;
+  static void refuse(replica_effects& out, router_id to, const wire::submit& m, bool retry,
+                     std::uint32_t status, std::string why);
   void forget(std::uint64_t sequence);
   void drop(std::uint64_t sequence);
   void break_down(replica_effects& out, const std::string& reason);
   void fail_all(replica_effects& out, const std::string& reason);
-  [[nodiscard]] std::string check(const wire::submit& m) const;
+  void note_stages(const std::vector<std::uint64_t>& us);
+  /// HTTP status and reason; 0: fine.
+  [[nodiscard]] std::pair<std::uint32_t, std::string> check(const wire::submit& m) const;
 
   replica_options options_;
   scheduler::step_batcher batcher_;
