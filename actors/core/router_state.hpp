@@ -75,6 +75,8 @@ public:
   /// No event of the ticket follows. Unknown tickets are fine.
   router_effects cancel(ticket_id ticket, time_us now);
 
+  /// The next table is taken whatever its epoch (a restarted coordinator may count anew).
+  void coordinator_changed();
   /// A table older than the last one is ignored. Sequences on generations that it does not name
   /// move.
   router_effects routing_table(wire::routing_table table, time_us now);
@@ -82,7 +84,6 @@ public:
   router_effects node_up(const std::string& node, std::uint64_t incarnation, time_us now);
   /// Suspect is enough: its sequences move at once.
   router_effects node_down(const std::string& node, std::uint64_t incarnation, time_us now);
-  /// Nodes that the coordinator reports as failed (see routing_table) move the same way.
   router_effects token_chunk(const wire::token_chunk& m, time_us now);
   router_effects request_failed(const wire::request_failed& m, time_us now);
   /// Every 50 to 250 ms: gives waiting sequences a new try and ends those that waited too long.
@@ -98,7 +99,9 @@ private:
   struct ticket;
   struct place;
   using place_key = std::pair<std::uint64_t, std::uint64_t>; // replica, generation
+  [[nodiscard]] bool reachable(const place& p) const;
   [[nodiscard]] bool usable(const place& p, time_us now) const;
+  void tell_cancel(const sequence& s, router_effects& out) const;
   bool dispatch(sequence& s, time_us now, router_effects& out);
   void leave(sequence& s);
   void move(sequence& s, bool tell_old, time_us now, router_effects& out);
