@@ -1,0 +1,93 @@
+// The numeric kernels of one instruction-set level, behind function pointers. Every level gives the
+// same bits: the order of operations is fixed per output element (docs/design.md, Numerics).
+#pragma once
+
+#include "compute/cpu/kv_layout.hpp"
+#include "compute/cpu/matrix.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hexgen::compute {
+
+/// One block of 32 quantised activations beside its codes: value = scale * code.
+struct block_meta {
+  float scale;       // the largest magnitude / 32639
+  float sum;         // scale * (head + tail): what a minimum is multiplied with
+  std::int32_t head; // sum of codes 0-15
+  std::int32_t tail; // sum of codes 16-31
+};
+
+inline constexpr std::size_t block_code_bytes = 64; // two bytes for each of 32 activations
+
+/// The inputs of a product, one row per token. Both forms are there; float weights read `values`,
+/// quantised ones the codes, whose layout belongs to the level that wrote them.
+struct activation_rows {
+  const float* values = nullptr;
+  std::size_t stride = 0; // floats
+  const std::byte* codes = nullptr;
+  const block_meta* meta = nullptr;
+  int blocks = 0; // per token
+};
+
+/// The columns [begin, end) of one leaf, counted within the packed matrix.
+struct leaf_columns {
+  int begin = 0;
+  int end = 0;
+};
+
+/// One sum over whole leaves, added in the fixed tree. `out` is [tokens][stride] floats.
+struct leaf_sum {
+  const leaf_columns* leaves = nullptr;
+  int count = 0;
+  float* out = nullptr;
+};
+
+/// y = W x for many tokens: one output row of W's rows per sum.
+struct product {
+  matrix_view weights;
+  activation_rows inputs;
+  const leaf_sum* sums = nullptr;
+  int sum_count = 0;
+  std::size_t out_stride = 0; // floats
+};
+
+/// Attention of the query heads of one KV head, for one token, over paged keys and values.
+struct attention {
+  const float* query = nullptr; // [heads][head_dim], already scaled and rotated
+  float* out = nullptr;         // [heads][head_dim]
+  int heads = 0;                // query heads that share the KV head
+  int positions = 0;            // attends positions [0, positions)
+  const std::uint32_t* blocks = nullptr;
+  const std::byte* pool = nullptr; // start of the pool, moved to this layer and KV head
+  std::size_t block_stride = 0;
+};
+
+struct kernel_table {
+  const char* level;
+  /// Row groups [group_begin, group_end) of tokens [0, tokens).
+  void (*multiply)(const product&, int group_begin, int group_end, int tokens);
+  /// out = x / rms(x) * weight.
+  void (*normalise)(const float* x, const float* weight, float epsilon, int n, float* out);
+  /// `columns` values (a multiple of 32) of one token to codes and metas.
+  void (*quantise)(const float* x, int columns, std::byte* codes, block_meta* meta);
+  /// gate = silu(gate) * up.
+  void (*gate)(float* gate, const float* up, int n);
+  /// a += b.
+  void (*add)(float* a, const float* b, int n);
+  /// Rotates one head in place by `row` (cosines, then sines, head_dim / 2 each).
+  void (*rotate)(float* head, const float* row, int head_dim, bool interleaved);
+  /// Key and value of one position of one KV head into its block.
+  void (*store_kv)(const kv_layout&, std::byte* block, int slot, const float* key,
+                   const float* value);
+  void (*attend)(const kv_layout&, const attention&);
+};
+
+/// The float32 reference: plain loops.
+[[nodiscard]] const kernel_table& reference_kernels();
+/// The chosen level's kernels (the best one, HEXGEN_CPU_LEVEL, or set_cpu_level's).
+[[nodiscard]] const kernel_table& fast_kernels();
+
+} // namespace hexgen::compute
