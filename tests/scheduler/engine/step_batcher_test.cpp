@@ -1,0 +1,356 @@
+#include "scheduler/engine/step_batcher.hpp"
+#include "tests/catch.hpp"
+#include "tests/fake_kv.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <set>
+
+using namespace hexgen::scheduler;
+using hexgen::tests::fake_hash;
+using hexgen::tests::fake_kv;
+using hexgen::tests::fake_token;
+
+namespace {
+
+constexpr int vocab = 5000;
+
+batcher_options small(std::uint32_t blocks = 64, int in_flight = 1) {
+  batcher_options o;
+  o.blocks = blocks;
+  o.steps_in_flight = in_flight;
+  o.max_step_tokens = 64;
+  o.max_sequence = 512;
+  o.key = {5, 6};
+  return o;
+}
+
+sequence_request request(sequence_id id, int prompt, int max_new, token first = -1) {
+  sequence_request r;
+  r.id = id;
+  r.tokens.resize(static_cast<std::size_t>(prompt));
+  std::iota(r.tokens.begin(), r.tokens.end(), first >= 0 ? first : static_cast<token>(id) * 1000);
+  r.max_new = max_new;
+  return r;
+}
+
+/// What a sequence generates when it is alone.
+std::vector<token> alone(std::vector<token> tokens, int count) {
+  std::vector<token> out;
+  for (int i = 0; i < count; ++i) {
+    out.push_back(fake_token(fake_hash(tokens), 0, vocab));
+    tokens.push_back(out.back());
+  }
+  return out;
+}
+
+/// A batcher with a fake stage behind it: runs steps in order and keeps what came out.
+struct machine {
+  explicit machine(const batcher_options& o) : batcher(o), kv(o.blocks), options(o) {}
+
+  submit_verdict submit(const sequence_request& r) {
+    limits[r.id] = r.max_new;
+    return batcher.submit(r, now);
+  }
+  /// Forms a step and computes it; its result stays in flight.
+  bool form() {
+    auto s = batcher.next(now);
+    if (!s)
+      return false;
+    steps.push_back(*s);
+    std::vector<sampled_id> results;
+    for (const auto& [from, to] : s->copies)
+      kv.copy(from, to);
+    std::set<block_id> written;
+    std::size_t at = 0;
+    for (const auto& e : s->entries) {
+      REQUIRE_FALSE(busy.contains(e.sequence));
+      busy.insert(e.sequence);
+      const auto ids = std::span(s->ids).subspan(at, static_cast<std::size_t>(e.tokens));
+      at += ids.size();
+      for (int p = e.position; p < e.position + e.tokens; p += 1)
+        written.insert(e.blocks.at(static_cast<std::size_t>(p / kv_block_tokens)));
+      const auto hash = kv.run(e.position, ids, e.blocks);
+      REQUIRE(hash);
+      if (e.logits > 0) {
+        sampled_id t{e.sequence, fake_token(*hash, 0, vocab), false};
+        out[e.sequence].push_back(t.id);
+        t.ends = static_cast<int>(out[e.sequence].size()) == limits.at(e.sequence);
+        results.push_back(t);
+      }
+    }
+    CHECK(at == s->ids.size());
+    CHECK(at <= static_cast<std::size_t>(options.max_step_tokens));
+    flying.emplace_back(std::move(*s), std::move(results));
+    return true;
+  }
+  step_outcome land() {
+    auto [s, results] = std::move(flying.front());
+    flying.pop_front();
+    for (const auto& e : s.entries)
+      busy.erase(e.sequence);
+    now += 1000;
+    auto o = batcher.complete(s.number, results, now);
+    REQUIRE(o.error.empty());
+    for (const auto id : o.ended)
+      ended.push_back(id);
+    return o;
+  }
+  void run_all(int most = 100000) {
+    for (int i = 0; i < most; ++i) {
+      while (form()) {
+      }
+      if (flying.empty())
+        return;
+      land();
+    }
+    FAIL("it does not come to an end");
+  }
+
+  step_batcher batcher;
+  fake_kv kv;
+  batcher_options options;
+  time_us now = 1'000'000;
+  std::map<sequence_id, int> limits;
+  std::map<sequence_id, std::vector<token>> out;
+  std::set<sequence_id> busy;
+  std::deque<std::pair<planned_step, std::vector<sampled_id>>> flying;
+  std::vector<planned_step> steps;
+  std::vector<sequence_id> ended;
+};
+
+} // namespace
+
+TEST_CASE("a long prompt is computed in chunks of the budget and sampled after the last") {
+  machine m(small());
+  REQUIRE(m.submit(request(1, 150, 3)) == submit_verdict::accepted);
+  m.run_all();
+  REQUIRE(m.steps.size() == 5);
+  CHECK(m.steps[0].entries[0].tokens == 64);
+  CHECK(m.steps[0].entries[0].logits == 0);
+  CHECK_FALSE(m.steps[0].entries[0].opens);
+  CHECK(m.steps[2].entries[0].tokens == 22);
+  CHECK(m.steps[2].entries[0].opens);
+  CHECK(m.steps[3].entries[0].tokens == 1);
+  CHECK_FALSE(m.steps[3].entries[0].opens);
+  CHECK(m.out[1] == alone(request(1, 150, 3).tokens, 3));
+  CHECK(m.batcher.stats().free_blocks == 64);
+}
+
+TEST_CASE("decodes and prefill chunks share a step") {
+  machine m(small());
+  m.submit(request(1, 10, 20));
+  m.form();
+  m.land();
+  m.submit(request(2, 100, 2));
+  m.form();
+  const auto& s = m.steps.back();
+  REQUIRE(s.entries.size() == 2);
+  CHECK(s.entries[0].sequence == 1);
+  CHECK(s.entries[0].tokens == 1);
+  CHECK(s.entries[1].tokens == 63);
+  m.run_all();
+  CHECK(m.out[2] == alone(request(2, 100, 2).tokens, 2));
+}
+
+TEST_CASE("ready sequences are spread over as many steps in flight as there are stages") {
+  machine m(small(64, 3));
+  for (sequence_id id = 1; id <= 6; ++id)
+    m.submit(request(id, 4, 10));
+  for (int i = 0; i < 4; ++i) {
+    while (m.form()) {
+    }
+    while (!m.flying.empty())
+      m.land();
+  }
+  while (m.form()) {
+  }
+  REQUIRE(m.flying.size() == 3);
+  for (const auto& f : m.flying)
+    CHECK(f.first.entries.size() == 2);
+}
+
+TEST_CASE("a lower class waits and an earlier deadline goes first") {
+  auto o = small();
+  o.max_running = 1;
+  machine m(o);
+  m.submit(request(1, 4, 1));
+  m.form();
+  auto low = request(2, 4, 1), plain = request(3, 4, 1), urgent = request(4, 4, 1);
+  low.priority = 1;
+  urgent.ttft_us = 50'000;
+  m.submit(low);
+  m.submit(plain);
+  m.submit(urgent);
+  m.land();
+  m.run_all();
+  CHECK(m.ended == std::vector<sequence_id>{1, 4, 3, 2});
+}
+
+TEST_CASE("a low class does not starve behind an endless stream of a higher one") {
+  auto o = small();
+  o.max_running = 2;
+  o.class_us = 200'000;
+  o.default_ttft_us = 10'000;
+  machine m(o);
+  auto low = request(1, 8, 4);
+  low.priority = 3;
+  m.submit(low);
+  sequence_id next = 2;
+  for (int i = 0; i < 3000 && std::ranges::find(m.ended, 1U) == m.ended.end(); ++i) {
+    while (m.batcher.stats().waiting < 4)
+      m.submit(request(next++, 8, 4));
+    m.form();
+    m.land();
+  }
+  CHECK(std::ranges::find(m.ended, 1U) != m.ended.end());
+  CHECK(m.out[1] == alone(low.tokens, 4));
+}
+
+TEST_CASE("the youngest sequence makes room and is recomputed to the same tokens") {
+  auto o = small(8);
+  o.prefix_cache = false;
+  machine m(o);
+  for (sequence_id id = 1; id <= 3; ++id)
+    REQUIRE(m.submit(request(id, 20, 60)) == submit_verdict::accepted);
+  m.run_all();
+  CHECK(m.batcher.stats().preemptions > 0);
+  CHECK(m.ended.front() == 1);
+  for (sequence_id id = 1; id <= 3; ++id)
+    CHECK(m.out[id] == alone(request(id, 20, 60).tokens, 60));
+  CHECK(m.batcher.stats().free_blocks == 8);
+}
+
+TEST_CASE("a second prompt with the same beginning skips what is already there") {
+  machine m(small());
+  m.submit(request(1, 100, 2, 7));
+  m.run_all();
+  auto second = request(2, 100, 2, 7);
+  second.tokens.push_back(4321);
+  m.submit(second);
+  m.run_all();
+  CHECK(m.out[2] == alone(second.tokens, 2));
+  CHECK(m.batcher.stats().prefix_hits == 96);
+  const auto& first_step = m.steps[m.steps.size() - 2];
+  CHECK(first_step.entries[0].position == 96);
+  CHECK(first_step.entries[0].tokens == 5);
+}
+
+TEST_CASE("equal prompts are computed once and share blocks until they differ") {
+  for (const int length : {40, 48, 49}) {
+    auto o = small();
+    o.prefix_cache = false;
+    machine m(o);
+    for (sequence_id id = 1; id <= 4; ++id)
+      m.submit(request(id, length, 5, 7));
+    m.form();
+    CHECK(m.steps[0].entries.size() == 1); // the others wait for it
+    m.land();
+    m.form();
+    REQUIRE(m.steps[1].entries.size() == 4);
+    CHECK(m.steps[1].ids.size() == 4);
+    CHECK(m.steps[1].copies.size() == ((length - 1) % 16 != 0 ? 3U : 0U));
+    m.run_all();
+    for (sequence_id id = 1; id <= 4; ++id)
+      CHECK(m.out[id] == alone(request(1, length, 5, 7).tokens, 5));
+    CHECK(m.batcher.stats().free_blocks == 64);
+  }
+}
+
+TEST_CASE("a cancelled sequence gives its blocks back when its step has returned") {
+  machine m(small());
+  m.submit(request(1, 20, 9));
+  m.submit(request(2, 20, 9));
+  CHECK(m.batcher.cancel(2));
+  CHECK_FALSE(m.batcher.cancel(77));
+  m.form();
+  CHECK_FALSE(m.batcher.cancel(1));
+  CHECK(m.batcher.stats().free_blocks < 64);
+  const auto o = m.land();
+  CHECK(o.cancelled == std::vector<sequence_id>{1});
+  CHECK(m.batcher.stats().free_blocks == 64);
+  CHECK_FALSE(m.form());
+}
+
+TEST_CASE("a full queue and sequences that can never fit are refused") {
+  auto o = small(4);
+  o.max_waiting = 2;
+  machine m(o);
+  CHECK(m.submit(request(1, 60, 5)) == submit_verdict::too_long);
+  CHECK(m.submit(request(1, 10, 0)) == submit_verdict::too_long);
+  CHECK(m.submit(request(1, 10, 503)) == submit_verdict::too_long);
+  CHECK(m.submit(request(1, 10, 5)) == submit_verdict::accepted);
+  CHECK(m.submit(request(2, 10, 5)) == submit_verdict::accepted);
+  CHECK(m.submit(request(3, 10, 5)) == submit_verdict::full);
+  auto moved = request(3, 10, 5);
+  moved.must_take = true;
+  CHECK(m.submit(moved) == submit_verdict::accepted);
+}
+
+TEST_CASE("results that do not fit the step are errors") {
+  step_batcher b(small());
+  b.submit(request(1, 10, 5), 0);
+  REQUIRE(b.next(0));
+  const std::vector<sampled_id> right{{1, 5, false}}, wrong{{2, 5, false}};
+  CHECK_FALSE(b.complete(2, right, 1).error.empty());
+  CHECK_FALSE(b.complete(1, wrong, 1).error.empty());
+  step_batcher c(small());
+  c.submit(request(1, 10, 1), 0);
+  REQUIRE(c.next(0));
+  CHECK_FALSE(c.complete(1, right, 1).error.empty()); // it had to end
+}
+
+TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets alone") {
+  std::uint64_t preemptions = 0, hits = 0, copies = 0;
+  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto pick = [&](int low, int high) {
+      return low + static_cast<int>(random() % static_cast<std::uint64_t>(high - low + 1));
+    };
+    batcher_options o = small(static_cast<std::uint32_t>(pick(12, 60)), pick(1, 4));
+    o.max_step_tokens = pick(3, 80);
+    o.max_sequence = 150;
+    o.max_running = pick(2, 20);
+    o.prefix_cache = pick(0, 3) > 0;
+    machine m(o);
+    std::map<sequence_id, sequence_request> wanted;
+    std::set<sequence_id> cancelled;
+    sequence_id next = 1;
+    for (int turn = 0; turn < 400; ++turn) {
+      if (turn < 250 && pick(0, 2) == 0) {
+        auto r = request(next++, pick(1, 100), pick(1, 40), pick(0, 2)); // alike on purpose
+        r.priority = pick(0, 1);
+        if (m.submit(r) == submit_verdict::accepted)
+          wanted.emplace(r.id, r);
+      }
+      if (pick(0, 1) == 0)
+        m.form();
+      else if (!m.flying.empty())
+        m.land();
+      if (pick(0, 30) == 0 && !wanted.empty()) {
+        const auto id =
+            std::next(wanted.begin(), pick(0, static_cast<int>(wanted.size()) - 1))->first;
+        if (m.batcher.knows(id)) {
+          m.batcher.cancel(id);
+          cancelled.insert(id);
+        }
+      }
+    }
+    m.run_all();
+    INFO("seed " << seed);
+    for (const auto& [id, r] : wanted)
+      if (!cancelled.contains(id))
+        REQUIRE(m.out[id] == alone(r.tokens, r.max_new));
+    const auto s = m.batcher.stats();
+    REQUIRE(s.running + s.waiting + s.in_flight == 0);
+    REQUIRE(s.free_blocks == o.blocks);
+    preemptions += s.preemptions;
+    hits += s.prefix_hits;
+    for (const auto& step : m.steps)
+      copies += step.copies.size();
+  }
+  CHECK(preemptions > 1000); // the seeds did reach what they are for
+  CHECK(hits > 1000);
+  CHECK(copies > 1000);
+}
