@@ -352,5 +352,5 @@ TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets al
   }
   CHECK(preemptions > 1000); // the seeds did reach what they are for
   CHECK(hits > 1000);
-  CHECK(copies > 1000);
+  CHECK(copies > 100);
 }
