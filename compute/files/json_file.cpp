@@ -9,10 +9,10 @@ namespace hexgen::compute {
 using nlohmann::json;
 
 json parse_json_object(std::string_view text, const std::string& file, int max_depth) {
-  bool too_deep = false;
   const auto watch = [&](int depth, json::parse_event_t, json&) {
-    too_deep = too_deep || depth > max_depth;
-    return !too_deep;
+    if (depth > max_depth)
+      throw file_error(file + ": nested deeper than " + std::to_string(max_depth) + " levels");
+    return true;
   };
   json value;
   try {
@@ -20,8 +20,6 @@ json parse_json_object(std::string_view text, const std::string& file, int max_d
   } catch (const json::exception& error) {
     throw file_error(file + ": not valid JSON: " + error.what());
   }
-  if (too_deep)
-    throw file_error(file + ": nested deeper than " + std::to_string(max_depth) + " levels");
   if (!value.is_object())
     throw file_error(file + ": not a JSON object");
   return value;
