@@ -15,6 +15,8 @@ namespace {
 constexpr std::size_t read_turn_bytes = 4U << 20; // then other connections get their turn
 constexpr std::uint32_t handshake_ms = 3000;
 constexpr std::uint32_t farewell_ms = 500;
+constexpr std::uint32_t probe_ms = 1000;      // then UCX is taken not to work between the two
+constexpr std::uint32_t last_frames_ms = 250; // waited after a goodbye for what UCX still holds
 
 std::uint64_t now_us() {
   const auto since = std::chrono::steady_clock::now().time_since_epoch();
@@ -44,6 +46,17 @@ void connection::start() {
   boost::system::error_code ignored;
   socket_.non_blocking(true, ignored);
   socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
+  ledger_ = std::make_shared<credit_ledger>(
+      host_.options().window_bytes, [weak = weak_from_this(), executor = socket_.get_executor()] {
+        boost::asio::post(executor, [weak] {
+          if (const auto self = weak.lock(); self && self->stage_ == stage::up) {
+            self->send_credits();
+            self->pump();
+          }
+        });
+      });
+  if (host_.ucx() != nullptr)
+    path_ = std::make_shared<ucx_path>(*host_.ucx(), static_cast<ucx_path_owner&>(*this));
   drive();
 }
 
@@ -64,7 +77,9 @@ bool connection::advance_handshake() {
   }
   stage_ = stage::hello;
   stream_.trust();
-  send(record_kind::hello, encode(host_.own_hello()));
+  hello_message hello = host_.own_hello();
+  hello.ucx_cookie = path_ ? path_->cookie() : 0;
+  send(record_kind::hello, encode(hello));
   return true;
 }
 
@@ -97,6 +112,8 @@ void connection::handle(tls_stream::outcome outcome) {
     want_write_ = true;
     return;
   case tls_stream::outcome::closed:
+    if (last_frames_) // it said goodbye: UCX may still hold its last frames
+      return;
     drop(down_reason::closed, stage_ == stage::up ? "the connection was closed"
                                                   : "the connection was closed in the hand-shake");
     return;
@@ -123,9 +140,10 @@ void connection::pump() {
     return arm();
   want_write_ = false;
   for (;;) {
+    ucx_blocked_ = ucx_seen_ && !send_over_ucx();
     const std::span<const std::byte> from = writer_.next();
     if (from.empty()) {
-      if (stage_ == stage::up && !port_->box.sleep())
+      if (stage_ == stage::up && !ucx_blocked_ && !port_->box.sleep())
         continue;
       break;
     }
@@ -152,12 +170,13 @@ void connection::say_goodbye() {
     return;
   port_->box.close();
   proto::link::goodbye bye;
+  bye.set_ucx_frames(path_ ? path_->frames_sent() : 0);
   send(record_kind::goodbye, bye.SerializeAsString());
   pump();
 }
 
 void connection::arm() {
-  if (stage_ == stage::closed)
+  if (stage_ == stage::closed || last_frames_)
     return;
   if (!read_waits_) {
     read_waits_ = true;
@@ -189,11 +208,16 @@ void connection::on_record(record_reader::event event) {
     break;
   }
   received_frame received = reader_.take_frame();
+  const std::uint64_t cost = window_cost(received.head.size(), received.payload_bytes);
+  if (!ledger_->charge(received.traffic_class, cost))
+    return fail("the peer sent more than its window");
+  deliver(std::move(received));
+}
+
+void connection::deliver(received_frame received) {
+  std::shared_ptr<const frame> f = ledger_->wrap(std::move(received));
   if (stage_ != stage::up)
     return; // it came while this side leaves
-  std::shared_ptr<const frame> f = ledger_->admit(std::move(received));
-  if (!f)
-    return fail("the peer sent more than its window");
   port_->frames_received.fetch_add(1, std::memory_order_relaxed);
   host_.on_frame(*this, std::move(f));
 }
@@ -235,8 +259,13 @@ void connection::on_message() {
   case record_kind::credit:
     return on_credit(body);
   case record_kind::goodbye:
-    return drop(down_reason::goodbye, "the peer said goodbye");
+    return on_goodbye(body);
   case record_kind::ucx_seen:
+    if (!path_)
+      return fail("an answer to a probe that was not sent");
+    if (stage_ == stage::settling && !ucx_settled_) // later ones are too late
+      ucx_settled_ = ucx_seen_ = true;
+    return maybe_up();
   case record_kind::frame:
   case record_kind::more:
     break;
@@ -263,6 +292,7 @@ void connection::on_peer_hello(const std::string& body) {
   const hello_message& own = host_.own_hello();
   judge_ = process_key(own.name, own.incarnation) < peer_key();
   stage_ = stage::settling;
+  start_ucx();
   host_.on_hello(*this);
 }
 
@@ -270,6 +300,81 @@ void connection::offer(bool has_other) {
   proto::link::offer out;
   out.set_has_other(has_other);
   send(record_kind::offer, out.SerializeAsString());
+}
+
+void connection::start_ucx() {
+  if (!path_)
+    return;
+  const hello_message& own = host_.own_hello();
+  if (peer_hello_.zone != own.zone || peer_hello_.ucx_version != own.ucx_version ||
+      peer_hello_.ucx_address.empty() || peer_hello_.ucx_cookie == 0) {
+    path_.reset();
+    return;
+  }
+  std::string why;
+  // When it fails the peer may still reach us, so the path stays to receive.
+  ucx_settled_ = !path_->connect(peer_hello_.ucx_address, peer_hello_.ucx_cookie, why);
+}
+
+// False: UCX has enough under way, what waits goes when some of it is done.
+bool connection::send_over_ucx() {
+  frame next;
+  while (path_->can_send()) {
+    if (!port_->box.pop(traffic::data, next))
+      return true;
+    path_->send(std::move(next));
+  }
+  return false;
+}
+
+void connection::post_pump() {
+  boost::asio::post(socket_.get_executor(), [self = shared_from_this()] { self->pump(); });
+}
+
+void connection::on_probe() {
+  send(record_kind::ucx_seen, {});
+  post_pump();
+}
+
+bool connection::on_ucx_charge(std::uint64_t cost) {
+  return ledger_->charge(traffic::data, cost);
+}
+
+void connection::on_ucx_frame(received_frame f) {
+  heard_ = true;
+  port_->bytes_received.fetch_add(f.head.size() + f.payload_bytes, std::memory_order_relaxed);
+  deliver(std::move(f));
+  if (last_frames_ && path_->frames_received() >= *last_frames_)
+    boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
+      self->drop(down_reason::goodbye, "the peer said goodbye");
+    });
+}
+
+void connection::on_ucx_sent(std::uint64_t cost) {
+  port_->box.sent(cost);
+  port_->frames_sent.fetch_add(1, std::memory_order_relaxed);
+  port_->bytes_sent.fetch_add(cost, std::memory_order_relaxed);
+  if (ucx_blocked_ || stage_ == stage::leaving)
+    post_pump();
+}
+
+void connection::on_ucx_failed(const std::string& detail) {
+  boost::asio::post(socket_.get_executor(), [self = shared_from_this(), detail] {
+    if (self->stage_ == stage::up && !self->last_frames_)
+      self->drop(down_reason::closed, "UCX: " + detail);
+  });
+}
+
+void connection::on_goodbye(const std::string& body) {
+  proto::link::goodbye in;
+  if (!in.ParseFromString(body))
+    return fail("a goodbye that is not readable");
+  if (stage_ == stage::up && path_ && path_->frames_received() < in.ucx_frames()) {
+    last_frames_ = in.ucx_frames();
+    age_ms_ = 0;
+    return;
+  }
+  drop(down_reason::goodbye, "the peer said goodbye");
 }
 
 void connection::settle() {
@@ -280,7 +385,7 @@ void connection::settle() {
 void connection::maybe_up() {
   if (stage_ != stage::settling)
     return;
-  if (!ready_sent_ && (judge_ ? settled_ : peer_ready_)) {
+  if (!ready_sent_ && ucx_settled_ && (judge_ ? settled_ : peer_ready_)) {
     ready_sent_ = true;
     send(record_kind::ready, {});
   }
@@ -288,21 +393,13 @@ void connection::maybe_up() {
     return;
   stage_ = stage::up;
   reader_.allow_frames();
-  const std::uint64_t window = host_.options().window_bytes;
-  ledger_ = std::make_shared<credit_ledger>(
-      window, [weak = weak_from_this(), executor = socket_.get_executor()] {
-        boost::asio::post(executor, [weak] {
-          if (const auto self = weak.lock(); self && self->stage_ == stage::up) {
-            self->send_credits();
-            self->pump();
-          }
-        });
-      });
   port_->box.grant(traffic::data, peer_hello_.window_bytes);
   port_->box.grant(traffic::bulk, peer_hello_.window_bytes);
-  writer_.open(true);
+  writer_.open(!ucx_seen_);
   send_ping();
   host_.on_up(*this);
+  if (path_)
+    path_->open();
 }
 
 void connection::on_credit(const std::string& body) {
@@ -348,6 +445,12 @@ void connection::tick(std::uint32_t elapsed_ms) {
   const fabric_options& options = host_.options();
   if (stage_ == stage::closed)
     return;
+  if (last_frames_) {
+    age_ms_ += elapsed_ms;
+    if (age_ms_ >= last_frames_ms)
+      drop(down_reason::goodbye, "the peer said goodbye");
+    return;
+  }
   if (stage_ != stage::up) {
     age_ms_ += elapsed_ms;
     const bool leaving = stage_ == stage::leaving;
@@ -355,6 +458,11 @@ void connection::tick(std::uint32_t elapsed_ms) {
       return close();
     if (leaving && age_ms_ >= farewell_ms / 2)
       return say_goodbye(); // what still waits is not wanted by the peer
+    if (!ucx_settled_ && stage_ == stage::settling && age_ms_ >= probe_ms) {
+      ucx_settled_ = true;
+      maybe_up();
+      return pump();
+    }
     const std::uint32_t limit = dialled() ? options.dial_timeout_ms : handshake_ms;
     if (!leaving && age_ms_ >= limit)
       drop(down_reason::timeout, "no hand-shake within " + std::to_string(limit) + " ms");
@@ -426,6 +534,8 @@ void connection::drop(down_reason reason, const std::string& detail) {
   port_->box.close();
   if (ledger_)
     ledger_->detach();
+  if (path_)
+    path_->close();
   if (!told)
     host_.on_gone(*this, reason, detail);
   close();
@@ -433,6 +543,8 @@ void connection::drop(down_reason reason, const std::string& detail) {
 
 void connection::close() {
   stage_ = stage::closed;
+  if (path_)
+    path_->close();
   port_->box.close();
   boost::system::error_code ignored;
   socket_.close(ignored);

@@ -7,6 +7,7 @@
 #include "transport/peer_port.hpp"
 #include "transport/record.hpp"
 #include "transport/tls_stream.hpp"
+#include "transport/ucx_path.hpp"
 
 #include <boost/asio/ip/tcp.hpp>
 
@@ -29,6 +30,8 @@ public:
   [[nodiscard]] virtual const fabric_options& options() const = 0;
   [[nodiscard]] virtual const tls_context& tls() const = 0;
   [[nodiscard]] virtual const hello_message& own_hello() const = 0;
+  /// Null: this process does not use UCX.
+  [[nodiscard]] virtual ucx_worker* ucx() = 0;
   /// The peer said who it is: the host calls offer() or refuse().
   virtual void on_hello(connection& c) = 0;
   /// The peer's offer came: the judge of the pair calls settle() or refuse().
@@ -44,7 +47,7 @@ protected:
   ~connection_host() = default;
 };
 
-class connection : public std::enable_shared_from_this<connection> {
+class connection final : public std::enable_shared_from_this<connection>, private ucx_path_owner {
 public:
   enum class stage : std::uint8_t { handshake, hello, settling, up, leaving, closed };
 
@@ -82,10 +85,17 @@ public:
   [[nodiscard]] std::uint64_t number() const { return number_; }
   /// The secrets have been proven.
   [[nodiscard]] bool authenticated() const { return stage_ > stage::handshake; }
-  [[nodiscard]] link_kind kind() const { return link_kind::tls; }
+  [[nodiscard]] link_kind kind() const { return ucx_seen_ ? link_kind::ucx : link_kind::tls; }
   peer_info info; // filled in by the host
 
 private:
+  // ucx_path_owner
+  void on_probe() override;
+  bool on_ucx_charge(std::uint64_t cost) override;
+  void on_ucx_frame(received_frame f) override;
+  void on_ucx_sent(std::uint64_t cost) override;
+  void on_ucx_failed(const std::string& detail) override;
+
   void drive();
   void arm();
   bool advance_handshake();
@@ -96,6 +106,11 @@ private:
   void on_peer_hello(const std::string& body);
   void on_credit(const std::string& body);
   void on_pong(const std::string& body);
+  void on_goodbye(const std::string& body);
+  void start_ucx();
+  bool send_over_ucx();
+  void post_pump();
+  void deliver(received_frame received);
   void maybe_up();
   void send(record_kind kind, const std::string& body);
   void send_ping();
@@ -116,10 +131,15 @@ private:
   std::shared_ptr<peer_port> port_;
   frame_writer writer_;
   std::shared_ptr<credit_ledger> ledger_;
+  std::shared_ptr<ucx_path> path_; // null: TLS carries everything
   hello_message peer_hello_;
   stage stage_ = stage::handshake;
   bool judge_ = false; // this side decides which connection of the pair stays
   bool settled_ = false;
+  bool ucx_settled_ = true;                  // it is known whether data goes over UCX
+  bool ucx_seen_ = false;                    // the peer received the probe: it does
+  bool ucx_blocked_ = false;                 // more waits than UCX takes now
+  std::optional<std::uint64_t> last_frames_; // the peer said goodbye after as many over UCX
   bool ready_sent_ = false;
   bool peer_ready_ = false;
   bool duplicate_ = false;

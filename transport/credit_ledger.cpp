@@ -25,16 +25,20 @@ struct credit_ledger::receipt {
 credit_ledger::credit_ledger(std::uint64_t window_bytes, std::function<void()> wake)
     : window_bytes_(window_bytes), wake_(std::move(wake)) {}
 
-std::shared_ptr<const frame> credit_ledger::admit(received_frame received) {
+bool credit_ledger::charge(traffic traffic_class, std::uint64_t cost) {
+  if (traffic_class == traffic::control)
+    return true;
+  // A sender with any window left may send one whole frame, so the last one may overhang.
+  std::uint64_t& outstanding = outstanding_[static_cast<std::size_t>(traffic_class)];
+  if (outstanding >= window_bytes_)
+    return false;
+  outstanding += cost;
+  return true;
+}
+
+std::shared_ptr<const frame> credit_ledger::wrap(received_frame received) {
   const std::uint64_t cost = window_cost(received.head.size(), received.payload_bytes);
   const bool windowed = received.traffic_class != traffic::control;
-  if (windowed) {
-    // A sender with any window left may send one whole frame, so the last one may overhang.
-    std::uint64_t& outstanding = outstanding_[static_cast<std::size_t>(received.traffic_class)];
-    if (outstanding >= window_bytes_)
-      return nullptr;
-    outstanding += cost;
-  }
   const std::span<const std::byte> bytes(received.payload.get(), received.payload_bytes);
   auto owner = std::make_shared<receipt>(windowed ? shared_from_this() : nullptr,
                                          received.traffic_class, cost, std::move(received.payload));

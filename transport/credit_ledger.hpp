@@ -19,9 +19,11 @@ public:
   /// `wake` is called, from any thread, when enough has been given back to be worth a message.
   credit_ledger(std::uint64_t window_bytes, std::function<void()> wake);
 
-  /// Turns what was read into a frame whose end gives its window back. Null: the sender ignored
-  /// its window. Transport thread.
-  [[nodiscard]] std::shared_ptr<const frame> admit(received_frame received);
+  /// Accounts for a frame of that class and window cost; false: the sender ignored its window.
+  /// Transport thread.
+  [[nodiscard]] bool charge(traffic traffic_class, std::uint64_t cost);
+  /// Turns what was charged and read into a frame whose end gives its window back.
+  [[nodiscard]] std::shared_ptr<const frame> wrap(received_frame received);
   /// What the sender may be granted again since the last call. Transport thread.
   [[nodiscard]] std::uint64_t take(traffic traffic_class);
   /// `wake` is not called any more once this has returned.

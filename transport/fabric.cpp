@@ -3,8 +3,10 @@
 #include "transport/address.hpp"
 #include "transport/connection.hpp"
 #include "transport/dialer.hpp"
+#include "transport/event_loop.hpp"
 #include "transport/protocol.hpp"
 #include "transport/tls_context.hpp"
+#include "transport/ucx_worker.hpp"
 #include "transport/zone.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -85,6 +87,7 @@ private:
   const fabric_options& options() const override { return options_; }
   const tls_context& tls() const override { return *tls_; }
   const hello_message& own_hello() const override { return hello_; }
+  ucx_worker* ucx() override { return ucx_.get(); }
   void on_hello(connection& c) override;
   void on_offer(connection& c, bool peer_has_other) override;
   void on_up(connection& c) override;
@@ -93,6 +96,7 @@ private:
   void on_closed(connection& c) override;
 
   void listen();
+  void open_ucx();
   void accept();
   void add(tcp::socket socket, const std::string& target, const std::string& remote);
   void evict_stranger();
@@ -104,6 +108,7 @@ private:
   fabric_handler& handler_;
   std::unique_ptr<tls_context> tls_;
   hello_message hello_;
+  std::unique_ptr<ucx_worker> ucx_;
   boost::asio::io_context io_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   tcp::acceptor acceptor_;
@@ -138,11 +143,12 @@ void fabric_impl::start() {
   tls_ = std::make_unique<tls_context>(
       tls_identity{options_.role, options_.name},
       tls_secrets{options_.cluster_token, options_.api_key, loopback});
+  open_ucx();
   if (acceptor_.is_open())
     accept();
   last_tick_ = std::chrono::steady_clock::now();
   tick();
-  thread_ = std::thread([this] { io_.run(); });
+  thread_ = std::thread([this] { run_event_loop(io_, ucx_.get(), options_.wake); });
 }
 
 void fabric_impl::listen() {
@@ -166,6 +172,23 @@ void fabric_impl::listen() {
   } catch (const std::exception& error) {
     throw std::runtime_error("fabric: cannot listen on " + where + ": " + error.what());
   }
+}
+
+// Without UCX, or where it does not work, every pair uses TLS.
+void fabric_impl::open_ucx() {
+  hello_.zone = resolve_zone(options_.zone);
+  if (hello_.zone.empty() || options_.role != peer_role::node)
+    return;
+  std::string why;
+  ucx_ = ucx_worker::make(options_.ucx_interface, why);
+  if (!ucx_) {
+    if (!options_.ucx_interface.empty())
+      throw std::runtime_error("fabric: UCX does not work on interface " + options_.ucx_interface +
+                               ": " + why);
+    return;
+  }
+  hello_.ucx_version = ucx_worker::version();
+  hello_.ucx_address = ucx_->address();
 }
 
 void fabric_impl::accept() {

@@ -52,6 +52,10 @@ TEST_CASE("fabric: two nodes come up and know each other", "[fabric]") {
   CHECK(a.address == nodes.left.link->address());
   CHECK(b.address.empty());
   CHECK(a.role == peer_role::node);
+  // UCX needs nothing but shared memory here, so the default zone must use it.
+  const link_kind kind = zone == "-" ? link_kind::tls : link_kind::ucx;
+  CHECK(a.kind == kind);
+  CHECK(b.kind == kind);
 }
 
 TEST_CASE("fabric: frames of a class keep their order and their bytes", "[fabric]") {

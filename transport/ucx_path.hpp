@@ -1,0 +1,80 @@
+// The data frames of one connection over UCX, beside its TLS stream.
+#pragma once
+
+#include "transport/record.hpp"
+#include "transport/ucx_worker.hpp"
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace hexgen::transport {
+
+/// What a path tells its connection. Called inside ucx_worker::progress: the callee must not
+/// close the path there.
+class ucx_path_owner {
+public:
+  /// The peer's probe arrived: UCX works from it to here.
+  virtual void on_probe() = 0;
+  /// Accounts for a frame before memory is taken for it; false: the window is exhausted.
+  virtual bool on_ucx_charge(std::uint64_t cost) = 0;
+  virtual void on_ucx_frame(received_frame f) = 0;
+  /// A frame of that window cost has left.
+  virtual void on_ucx_sent(std::uint64_t cost) = 0;
+  virtual void on_ucx_failed(const std::string& detail) = 0;
+
+protected:
+  ~ucx_path_owner() = default;
+};
+
+/// Transport thread. Frames are delivered in the order of their numbers, though a rendezvous may
+/// end after what follows it.
+class ucx_path final : private ucx_receiver, public std::enable_shared_from_this<ucx_path> {
+public:
+  ucx_path(ucx_worker& worker, ucx_path_owner& owner);
+  ucx_path(const ucx_path&) = delete;
+  ucx_path& operator=(const ucx_path&) = delete;
+  ~ucx_path();
+
+  /// Under which the peer must send.
+  [[nodiscard]] std::uint64_t cookie() const { return cookie_; }
+  /// Makes the endpoint and sends a probe. False: `why` says what UCX said.
+  bool connect(const std::string& peer_address, std::uint64_t peer_cookie, std::string& why);
+  /// From here on frames are delivered; those that came before are now.
+  void open();
+  [[nodiscard]] bool can_send() const;
+  void send(frame f);
+  [[nodiscard]] std::uint64_t frames_sent() const { return next_send_; }
+  /// Delivered to the owner, in order.
+  [[nodiscard]] std::uint64_t frames_received() const { return next_receive_; }
+  /// No callback comes any more. Not inside one.
+  void close();
+
+private:
+  struct slot {
+    received_frame content;
+    bool whole = false;
+    bool head_leads_body = false;
+  };
+
+  bool on_ucx(const ucx_arrival& a) override;
+  void on_fetched(std::uint64_t number, const std::string& error);
+  void deliver();
+  void fail(const std::string& detail);
+
+  ucx_worker* worker_;
+  ucx_path_owner* owner_; // null once closed
+  std::uint64_t cookie_;
+  std::uint64_t peer_cookie_ = 0;
+  ucp_ep* endpoint_ = nullptr;
+  bool open_ = false;
+  bool failed_ = false;
+  std::uint64_t next_send_ = 0;
+  std::uint64_t in_flight_bytes_ = 0;
+  std::uint64_t next_receive_ = 0; // number of slots_.front()
+  std::deque<slot> slots_;
+};
+
+} // namespace hexgen::transport
