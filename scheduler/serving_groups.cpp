@@ -62,7 +62,7 @@ std::vector<serving_replica> best_family(const serving_costs& costs, const servi
   for (const auto& entry : entries)
     candidates.push_back({entry.code, layout.counts(entry.code),
                           replica_worth(entry.replica, quickest->request_s), &entry.replica});
-  const auto codes = static_cast<std::size_t>(layout.full_code()) + 1;
+  const auto codes = static_cast<std::size_t>(layout.codes());
   std::vector<std::vector<int>> counts;
   for (std::uint32_t code = 0; code < codes; ++code)
     counts.push_back(layout.counts(code));
@@ -89,7 +89,7 @@ std::vector<serving_replica> best_family(const serving_costs& costs, const servi
       }
   std::vector<serving_replica> family;
   std::vector<std::size_t> next(layout.classes().size(), 0);
-  auto code = static_cast<std::size_t>(layout.full_code());
+  auto code = codes - 1;
   for (std::size_t k = most.size() - 1; k > 0 && code > 0; --k) {
     // Fewer replicas of the same worth leave later rows without a choice.
     const int picked = most[k][code].candidate;

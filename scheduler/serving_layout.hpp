@@ -1,7 +1,8 @@
-// The dynamic programme over ordered stages: the fastest pipeline for every set of devices.
+// The fastest pipeline for every set of live devices.
 #pragma once
 
 #include "scheduler/serving_cost.hpp"
+#include "scheduler/stage_sequence.hpp"
 
 #include <cstdint>
 #include <vector>
@@ -27,26 +28,22 @@ public:
   /// `members` are indices of usable devices.
   serving_layout(const serving_costs& costs, std::vector<std::size_t> members);
 
-  /// States that solve() visits; large clusters are cut into neighbourhoods below a limit.
+  /// Steps that solve() takes; large clusters are cut into neighbourhoods below a limit.
   [[nodiscard]] double work() const;
-  /// Sorted by code.
+  /// Sorted by code. Precondition: work() is affordable.
   [[nodiscard]] std::vector<entry> solve() const;
 
   [[nodiscard]] const std::vector<device_class>& classes() const { return classes_; }
   /// How many of each class the code takes.
   [[nodiscard]] std::vector<int> counts(std::uint32_t code) const;
-  [[nodiscard]] std::uint32_t full_code() const { return codes_ - 1; }
+  [[nodiscard]] double codes() const;
 
 private:
-  struct option; // devices of one node as a stage, with one split
-  struct search;
-
-  [[nodiscard]] std::vector<option> make_options() const;
+  void add_options(std::size_t begin, std::size_t end, stage_problem& problem,
+                   std::vector<stage_split>& splits) const;
 
   const serving_costs& costs_;
   std::vector<device_class> classes_;
-  std::vector<std::uint32_t> radix_; // weight of each class in a code
-  std::uint32_t codes_ = 1;
 };
 
 } // namespace hexgen::scheduler
