@@ -41,6 +41,8 @@ struct generation_event {
   int error_status = 0;                  // HTTP status; 0: no error
   std::string error_message;
   int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0; // of this choice, so far
+  /// Wait before the first step, as the replica's own clock saw it; < 0: not known.
+  double queued_s = -1;
 };
 
 /// Refusal before anything was sent: 429 (full), 503 (nothing can serve), 400 (too long).

@@ -11,6 +11,7 @@
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/read.hpp>
 
+#include <limits>
 #include <type_traits>
 
 namespace hexgen::transport {
@@ -202,7 +203,9 @@ void http_connection<Stream>::read_head() {
   arm_read(server_->options.limits.head_time);
   parser_.emplace();
   parser_->header_limit(static_cast<std::uint32_t>(server_->options.limits.header));
-  parser_->body_limit(boost::none); // checked in on_head, after the request was let in
+  // Checked in on_head, after the request was let in. (boost::none does not mean "no limit" to the
+  // Content-Length check of Boost 1.74.)
+  parser_->body_limit(std::numeric_limits<std::uint64_t>::max());
   http::async_read_header(
       stream_, buffer_, *parser_,
       [me = this->shared_from_this()](error ec, std::size_t) { me->on_head(ec); });
