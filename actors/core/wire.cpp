@@ -6,6 +6,10 @@
 #include <limits>
 #include <unordered_set>
 
+#if __has_include(<google/protobuf/stubs/logging.h>)
+#include <google/protobuf/stubs/logging.h>
+#endif
+
 namespace hexgen::actors::wire {
 namespace {
 
@@ -56,8 +60,17 @@ private:
   const char* message_;
 };
 
+/// Protobuf prints what it cannot parse; a peer must not be able to fill our log. Failures are
+/// reported by wire_error instead.
+void silence_protobuf() {
+#if __has_include(<google/protobuf/stubs/logging.h>)
+  [[maybe_unused]] static const auto before = google::protobuf::SetLogHandler(nullptr);
+#endif
+}
+
 template <class Message>
 Message parse(std::string_view head, const checker& c) {
+  silence_protobuf();
   Message m;
   if (head.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()) ||
       !m.ParseFromArray(head.data(), static_cast<int>(head.size())))
