@@ -117,8 +117,9 @@ router_effects router_state::cancel(ticket_id id, time_us) {
   return out;
 }
 
-void router_state::coordinator_changed() {
+void router_state::coordinator_changed(time_us now) {
   has_table_ = false;
+  adopt_until_ = now + options_.adopt_us;
 }
 
 router_effects router_state::routing_table(wire::routing_table table, time_us now) {
@@ -127,15 +128,26 @@ router_effects router_state::routing_table(wire::routing_table table, time_us no
     return out;
   has_table_ = true;
   table_ = std::move(table);
-  std::set<place_key> named;
   for (const auto& r : table_.routes) {
-    const place_key key{r.replica, r.generation};
-    named.insert(key);
-    const auto [it, is_new] = places_.try_emplace(key);
+    const auto [it, is_new] = places_.try_emplace({r.replica, r.generation});
     if (is_new)
       policy_.forget(r.replica); // a new generation's caches are empty
     it->second.route = r;
   }
+  drop_unnamed(now, out);
+  retry_waiting(now, out);
+  return out;
+}
+
+/// Generations that the table does not name are over; but a coordinator that was restarted may not
+/// have heard of all that serve yet.
+void router_state::drop_unnamed(time_us now, router_effects& out) {
+  if (now < adopt_until_)
+    return;
+  adopt_until_ = 0;
+  std::set<place_key> named;
+  for (const auto& r : table_.routes)
+    named.emplace(r.replica, r.generation);
   std::vector<place_key> gone;
   for (const auto& [key, p] : places_)
     if (!named.contains(key))
@@ -146,8 +158,6 @@ router_effects router_state::routing_table(wire::routing_table table, time_us no
     move_all_from(key, true, now, out);
   for (const auto& key : gone)
     places_.erase(key);
-  retry_waiting(now, out);
-  return out;
 }
 
 router_effects router_state::node_up(const std::string& node, std::uint64_t incarnation,
@@ -278,6 +288,8 @@ router_effects router_state::request_failed(const wire::request_failed& m, time_
 
 router_effects router_state::tick(time_us now) {
   router_effects out;
+  if (adopt_until_ != 0 && has_table_)
+    drop_unnamed(now, out);
   retry_waiting(now, out);
   const auto still = waiting_;
   for (const auto request : still) {

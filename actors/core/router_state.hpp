@@ -25,6 +25,7 @@ struct router_options {
   std::uint64_t first_request = 1; // drawn by the shell: request numbers are unique per incarnation
   std::size_t max_sequences = 1024; // choices open at once; past it: 429
   time_us wait_us = 30'000'000; // how long a sequence waits for a replica that can go on with it
+  time_us adopt_us = 5'000'000; // a restarted coordinator has this long to hear of all replicas
   time_us backoff_us = 50'000;  // after a replica refused; doubles up to 2 s
   int attempts_without_progress = 64;
   scheduler::routing_options routing;
@@ -75,8 +76,9 @@ public:
   /// No event of the ticket follows. Unknown tickets are fine.
   router_effects cancel(ticket_id ticket, time_us now);
 
-  /// The next table is taken whatever its epoch (a restarted coordinator may count anew).
-  void coordinator_changed();
+  /// The connection to the coordinator is gone or new: running replicas go on, the next table is
+  /// taken whatever its number, and for `adopt_us` nothing moves because a table does not name it.
+  void coordinator_changed(time_us now);
   /// A table older than the last one is ignored. Sequences on generations that it does not name
   /// move.
   router_effects routing_table(wire::routing_table table, time_us now);
@@ -106,6 +108,7 @@ private:
   void leave(sequence& s);
   void move(sequence& s, bool tell_old, time_us now, router_effects& out);
   void move_all_from(const place_key& from, bool tell_old, time_us now, router_effects& out);
+  void drop_unnamed(time_us now, router_effects& out);
   void retry_waiting(time_us now, router_effects& out);
   void deliver_tokens(sequence& s, const wire::token_chunk& m, router_effects& out);
   void fail(sequence& s, int status, const std::string& message, router_effects& out);
@@ -118,6 +121,7 @@ private:
   std::shared_ptr<const compute::tokenizer> tokens_;
   wire::routing_table table_;
   bool has_table_ = false;
+  time_us adopt_until_ = 0; // 0: the coordinator is not new
   std::map<place_key, place> places_;
   std::map<std::string, std::uint64_t> up_;                      // node -> incarnation
   std::map<std::uint64_t, std::unique_ptr<sequence>> sequences_; // by request

@@ -256,3 +256,17 @@ TEST_CASE_METHOD(fixture, "a final failure reaches the client as it is") {
   REQUIRE(refused.size() == 1);
   CHECK(refused[0].why.status == 400);
 }
+
+TEST_CASE_METHOD(fixture, "a restarted coordinator moves nothing before it has heard of all") {
+  const auto m = submit_one(1);
+  router.coordinator_changed(1'000'000);
+  CHECK(router.routing_table(table(0, {}), 1'100'000).empty()); // it counts anew and knows nobody
+  CHECK(only<deliver_event>(router.token_chunk(chunk(m, 0, "a"), 1'200'000)).size() == 1);
+  CHECK(router.routing_table(table(1, {route(1, 1, "a"), route(2, 2, "b")}), 2'000'000).empty());
+  CHECK(router.tick(7'000'000).empty());
+  router.coordinator_changed(8'000'000);
+  router.routing_table(table(0, {route(3 - m.replica, 3 - m.replica, m.replica == 1 ? "b" : "a")}),
+                       8'100'000);
+  CHECK(only<send_submit>(router.tick(9'000'000)).empty());
+  CHECK(only<send_submit>(router.tick(14'000'000)).size() == 1); // now it is believed
+}
