@@ -269,9 +269,11 @@ void coordinator_state::take(const membership_changes& changes, time_ms now,
     case kind::suspect: {
       generation_effects g;
       generations_.node_lost(c.node, c.incarnation, c.why, now, g);
-      // Its generations are over, so the next plan need not wait for anything.
+      const bool served = !g.replan.empty();
       failures_in_a_row_ = 0;
       take(std::move(g), now, fx);
+      if (served || wanted_ == urgency::repair)
+        want_plan(urgency::repair, c.node + " is lost", now);
       break;
     }
     case kind::gone:
@@ -304,8 +306,10 @@ void coordinator_state::take(generation_effects g, time_ms now, coordinator_effe
     if (now > last_failure_ms_ + 30'000)
       failures_in_a_row_ = 0;
     last_failure_ms_ = now;
+    // A node that died is noticed by its neighbours and by us at almost the same time: a moment's
+    // wait keeps it out of the new plan.
     const auto wait = failures_in_a_row_ == 0
-                          ? 0
+                          ? 50
                           : std::min<time_ms>(8000, options_.retry_ms << std::min<std::uint64_t>(
                                                         failures_in_a_row_ - 1, 4));
     ++failures_in_a_row_;
@@ -363,8 +367,9 @@ void coordinator_state::want_plan(urgency u, const std::string& why, time_ms at)
     // A repair does not wait for what an improvement waits for.
     plan_at_ = wanted_ == urgency::none || u > wanted_ ? at : plan_at_;
     wanted_ = u;
-  } else if (u == wanted_ && u == urgency::improve) {
-    plan_at_ = std::max(plan_at_, at); // joins that follow one another make one plan
+  } else if (u == wanted_) {
+    // Joins that follow one another make one plan; the most urgent repair sets the time.
+    plan_at_ = u == urgency::improve ? std::max(plan_at_, at) : std::min(plan_at_, at);
   }
 }
 

@@ -1,0 +1,270 @@
+// The generations that an agent holds: its part of prepare -> commit -> drain -> release.
+#include "actors/core/agent_state.hpp"
+#include "transport/proto/hexgen.pb.h"
+
+#include <algorithm>
+
+namespace hexgen::actors {
+namespace {
+
+constexpr std::size_t most_generations = 256;
+
+template <class Message>
+transport::frame control(proto::message_type type, const Message& m) {
+  return {transport::traffic::control, static_cast<std::uint32_t>(type), m.SerializeAsString(), {}};
+}
+
+transport::frame prepared_frame(generation_id id, std::uint32_t kv_blocks, std::uint64_t bytes,
+                                const std::string& error) {
+  proto::prepared m;
+  m.set_replica(id.replica);
+  m.set_generation(id.generation);
+  m.set_kv_blocks(kv_blocks);
+  m.set_weight_bytes(bytes);
+  m.set_error(error);
+  return control(proto::PREPARED, m);
+}
+
+transport::frame committed_frame(generation_id id, const std::string& error) {
+  proto::committed m;
+  m.set_replica(id.replica);
+  m.set_generation(id.generation);
+  m.set_error(error);
+  return control(proto::COMMITTED, m);
+}
+
+transport::frame released_frame(generation_id id, bool drained) {
+  proto::released m;
+  m.set_replica(id.replica);
+  m.set_generation(id.generation);
+  m.set_drained(drained);
+  return control(proto::RELEASED, m);
+}
+
+std::string text_of(const placement& p) {
+  return " replica=" + std::to_string(p.replica) + " generation=" + std::to_string(p.generation);
+}
+
+generation_id id_of(const placement& p) {
+  return {p.replica, p.generation};
+}
+
+} // namespace
+
+agent_state::local_generation* agent_state::find(generation_id id) {
+  auto i = generations_.find(id.generation);
+  return i == generations_.end() || i->second.where.replica != id.replica ? nullptr : &i->second;
+}
+
+rank_spec agent_state::spec_of(const placement& p, std::size_t stage, std::size_t rank) const {
+  const auto& s = p.stages[stage];
+  rank_spec spec;
+  spec.replica = p.replica;
+  spec.generation = p.generation;
+  spec.stage = static_cast<std::uint32_t>(stage);
+  spec.stages = static_cast<std::uint32_t>(p.stages.size());
+  std::vector<double> speeds;
+  for (const auto& r : s.ranks) {
+    speeds.push_back(r.speed);
+    spec.rank_nodes.push_back(r.node);
+    spec.rank_devices.push_back(r.device);
+  }
+  spec.part = compute::make_shards(config_, s.first_layer, s.layers, speeds).at(rank);
+  if (stage + 1 < p.stages.size()) {
+    spec.next_node = p.stages[stage + 1].ranks.front().node;
+    spec.next_device = p.stages[stage + 1].ranks.front().device;
+  }
+  spec.replica_node = p.home().node;
+  spec.executor = executor_of(p.settings);
+  return spec;
+}
+
+void agent_state::prepare(const transport::frame& f, agent_effects& out) {
+  placement where;
+  try {
+    where = decode_placement(f.head);
+  } catch (const wire::wire_error& e) {
+    out.emplace_back(agent_do::log{std::string("event=bad_message why=\"") + e.what() + "\""});
+    return;
+  }
+  const auto id = id_of(where);
+  if (auto old = generations_.find(id.generation);
+      old != generations_.end() && !old->second.releasing)
+    return; // sent twice
+  auto refuse = [&](const std::string& why) { to_coordinator(prepared_frame(id, 0, 0, why), out); };
+  if (!model_open_)
+    return refuse("the model is not open yet");
+  if (generations_.size() >= most_generations)
+    return refuse("too many generations");
+  local_generation g;
+  g.head = f.head;
+  std::vector<agent_do::prepare_rank> loads;
+  try {
+    for (std::size_t s = 0; s < where.stages.size(); ++s)
+      for (std::size_t r = 0; r < where.stages[s].ranks.size(); ++r) {
+        const auto& rank = where.stages[s].ranks[r];
+        if (rank.node != options_.name || rank.incarnation != options_.incarnation)
+          continue;
+        if (rank.device >= options_.devices.size())
+          return refuse("there is no device " + std::to_string(rank.device));
+        if (!g.ranks.emplace(rank.device, static_cast<int>(s)).second)
+          return refuse("device " + std::to_string(rank.device) + " is named twice");
+        loads.push_back({rank.device, spec_of(where, s, r)});
+      }
+  } catch (const std::exception& e) {
+    return refuse(e.what());
+  }
+  if (loads.empty())
+    return refuse("no device of this incarnation is in it");
+  g.replica_here = where.home().node == options_.name;
+  for (const auto& [device, stage] : g.ranks)
+    g.waiting.insert(device);
+  out.emplace_back(
+      agent_do::log{"event=prepare" + text_of(where) + " placement=\"" + where.to_text() + "\""});
+  g.where = std::move(where);
+  generations_[id.generation] = std::move(g);
+  for (auto& l : loads)
+    out.emplace_back(std::move(l));
+}
+
+agent_effects agent_state::rank_prepared(std::uint32_t device, generation_id id,
+                                         const prepare_result& result) {
+  agent_effects out;
+  auto* g = find(id);
+  if (g == nullptr || g->prepared || g->releasing || g->waiting.erase(device) == 0)
+    return out;
+  if (!result.error.empty())
+    g->error = result.error;
+  g->kv_blocks = std::min(g->kv_blocks, result.kv_blocks);
+  g->weight_bytes += result.memory.weight_bytes;
+  if (!g->waiting.empty())
+    return out;
+  g->prepared = g->error.empty();
+  to_coordinator(prepared_frame(id, g->kv_blocks, g->weight_bytes, g->error), out);
+  return out;
+}
+
+void agent_state::commit(const proto::commit& m, agent_effects& out) {
+  const generation_id id{m.replica(), m.generation()};
+  auto* g = find(id);
+  if (g == nullptr || !g->prepared || g->failed || g->releasing) {
+    to_coordinator(committed_frame(id, "the generation is not prepared here"), out);
+    return;
+  }
+  if (g->committed || !g->waiting.empty())
+    return; // sent twice
+  if (m.kv_blocks() == 0 || m.kv_blocks() > g->kv_blocks) {
+    to_coordinator(committed_frame(id, "commit.kv_blocks is out of range"), out);
+    return;
+  }
+  g->kv_blocks = m.kv_blocks();
+  for (const auto& [device, stage] : g->ranks) {
+    g->waiting.insert(device);
+    out.emplace_back(agent_do::commit_rank{device, id, m.kv_blocks()});
+  }
+}
+
+agent_effects agent_state::rank_committed(std::uint32_t device, generation_id id,
+                                          const std::string& error) {
+  agent_effects out;
+  auto* g = find(id);
+  if (g == nullptr || g->committed || g->releasing || g->waiting.erase(device) == 0)
+    return out;
+  if (!error.empty())
+    g->error = error;
+  if (!g->waiting.empty())
+    return out;
+  g->committed = g->error.empty();
+  if (g->committed && g->replica_here) {
+    replica_options r;
+    r.replica = id.replica;
+    r.generation = id.generation;
+    r.stages = static_cast<int>(g->where.stages.size());
+    r.kv_blocks = g->kv_blocks;
+    r.vocab = config_.vocab;
+    r.max_sequence = static_cast<int>(g->where.settings.max_sequence);
+    r.max_step_tokens = static_cast<int>(g->where.settings.max_step_tokens);
+    r.max_running = executor_of(g->where.settings).max_logit_rows;
+    r.prefix_cache = g->where.settings.prefix_cache;
+    out.emplace_back(agent_do::start_replica{r});
+  }
+  to_coordinator(committed_frame(id, g->error), out);
+  return out;
+}
+
+void agent_state::drain(const proto::drain_generation& m, agent_effects& out) {
+  const generation_id id{m.replica(), m.generation()};
+  auto* g = find(id);
+  if (g == nullptr || !g->committed || !g->replica_here)
+    to_coordinator(released_frame(id, true), out); // nothing of it is here to wait for
+  else
+    out.emplace_back(agent_do::drain_replica{id, m.limit_ms()});
+}
+
+agent_effects agent_state::replica_drained(generation_id id) {
+  agent_effects out;
+  to_coordinator(released_frame(id, true), out);
+  return out;
+}
+
+void agent_state::release(generation_id id, agent_effects& out) {
+  auto* g = find(id);
+  if (g == nullptr) {
+    to_coordinator(released_frame(id, false), out);
+    return;
+  }
+  if (g->releasing)
+    return;
+  if (g->replica_here && g->committed)
+    out.emplace_back(agent_do::stop_replica{id, "the generation is released"});
+  g->releasing = true;
+  g->waiting.clear();
+  for (const auto& [device, stage] : g->ranks) {
+    g->waiting.insert(device);
+    out.emplace_back(agent_do::release_rank{device, id});
+  }
+}
+
+agent_effects agent_state::rank_released(std::uint32_t device, generation_id id) {
+  agent_effects out;
+  auto* g = find(id);
+  if (g == nullptr || !g->releasing || g->waiting.erase(device) == 0 || !g->waiting.empty())
+    return out;
+  out.emplace_back(agent_do::log{"event=released" + text_of(g->where)});
+  generations_.erase(id.generation);
+  to_coordinator(released_frame(id, false), out);
+  return out;
+}
+
+void agent_state::fail(local_generation& g, const std::string& why, agent_effects& out) {
+  if (g.failed || g.releasing)
+    return;
+  g.failed = true;
+  const auto id = id_of(g.where);
+  out.emplace_back(
+      agent_do::log{"event=generation_failed" + text_of(g.where) + " why=\"" + why + "\""});
+  for (const auto& [device, stage] : g.ranks)
+    out.emplace_back(agent_do::abort_rank{device, id});
+  if (g.replica_here && g.committed)
+    out.emplace_back(agent_do::stop_replica{id, why});
+  proto::generation_failed m;
+  m.set_replica(id.replica);
+  m.set_generation(id.generation);
+  m.set_reason(why.substr(0, 1024));
+  to_coordinator(control(proto::GENERATION_FAILED, m), out);
+}
+
+agent_effects agent_state::rank_failed(generation_id id, const std::string& why) {
+  agent_effects out;
+  if (auto* g = find(id); g != nullptr)
+    fail(*g, why, out);
+  return out;
+}
+
+agent_effects agent_state::replica_status(const wire::replica_status& status) {
+  agent_effects out;
+  to_coordinator({transport::traffic::control, proto::REPLICA_STATUS, encode(status), {}}, out);
+  return out;
+}
+
+} // namespace hexgen::actors

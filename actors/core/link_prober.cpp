@@ -1,0 +1,168 @@
+#include "actors/core/link_prober.hpp"
+
+#include <algorithm>
+
+namespace hexgen::actors {
+namespace {
+
+constexpr std::uint64_t other_side_us = 1'500'000; // then the larger name dials too
+constexpr std::uint64_t probe_limit_us = 5'000'000;
+
+std::uint64_t backoff_us(int failures, std::uint64_t salt) {
+  const auto base = std::min<std::uint64_t>(5'000'000, 100'000ULL << std::min(failures, 6));
+  return base / 2 + salt % (base / 2 + 1); // jitter: pairs do not dial in step
+}
+
+} // namespace
+
+prober_effects link_prober::directory(std::vector<link_peer> peers, std::uint64_t now_us) {
+  prober_effects out;
+  std::map<std::string, link> next;
+  for (auto& p : peers) {
+    if (p.name == own_)
+      continue;
+    auto old = links_.find(p.name);
+    if (old != links_.end() && old->second.who.incarnation == p.incarnation) {
+      old->second.who = p;
+      next.emplace(p.name, std::move(old->second));
+      continue;
+    }
+    link fresh;
+    fresh.who = p;
+    fresh.dial_at_us = own_ < p.name ? now_us : now_us + other_side_us;
+    next.emplace(p.name, std::move(fresh));
+  }
+  links_ = std::move(next);
+  for (auto& [name, l] : links_) {
+    auto known = up_.find(name);
+    if (l.peer == 0 && known != up_.end() && known->second.incarnation == l.who.incarnation) {
+      auto more = peer_up(known->second, now_us);
+      out.insert(out.end(), more.begin(), more.end());
+    }
+  }
+  auto more = tick(now_us);
+  out.insert(out.end(), more.begin(), more.end());
+  return out;
+}
+
+prober_effects link_prober::peer_up(const transport::peer_info& peer, std::uint64_t now_us) {
+  prober_effects out;
+  up_[peer.name] = peer;
+  auto i = links_.find(peer.name);
+  if (i == links_.end() || i->second.who.incarnation != peer.incarnation)
+    return out;
+  auto& l = i->second;
+  l.peer = peer.id;
+  l.kind = peer.kind;
+  l.failed_dials = 0;
+  l.done = 0;
+  l.best_small_us = l.best_big_us = 0;
+  next_probe(l, now_us, out);
+  return out;
+}
+
+prober_effects link_prober::peer_down(transport::peer_id peer, const std::string& why,
+                                      std::uint64_t now_us) {
+  prober_effects out;
+  std::erase_if(up_, [&](const auto& u) { return u.second.id == peer; });
+  for (auto& [name, l] : links_)
+    if (l.peer == peer) {
+      l.peer = 0;
+      l.probe = 0;
+      l.last.detail = why;
+      l.dial_at_us = own_ < name ? now_us + 100'000 : now_us + other_side_us;
+    }
+  return out;
+}
+
+prober_effects link_prober::dial_failed(const std::string& address, const std::string& why,
+                                        std::uint64_t now_us) {
+  prober_effects out;
+  for (auto& [name, l] : links_)
+    if (l.who.address == address && l.peer == 0) {
+      ++l.failed_dials;
+      l.dial_at_us = now_us + backoff_us(l.failed_dials, now_us ^ std::hash<std::string>{}(own_));
+      unreachable(l, why, out);
+    }
+  return out;
+}
+
+void link_prober::unreachable(link& l, const std::string& why, prober_effects& out) {
+  if (l.told_unreachable || own_ > l.who.name)
+    return; // the side that dials first speaks for the pair
+  l.told_unreachable = true;
+  l.measured = false;
+  l.last = {l.who.name, l.kind, 0, 0, false, why};
+  out.emplace_back(l.last);
+}
+
+void link_prober::next_probe(link& l, std::uint64_t now_us, prober_effects& out) {
+  if (l.peer == 0)
+    return;
+  if (l.done >= small_probes + big_probes) {
+    finish(l, now_us, out);
+    return;
+  }
+  l.probe = next_id_++;
+  l.sent_us = now_us;
+  out.emplace_back(send_probe{l.peer, l.probe, l.done < small_probes ? 0 : ballast_bytes});
+}
+
+prober_effects link_prober::probe_reply(transport::peer_id peer, std::uint64_t id,
+                                        std::uint64_t at_us) {
+  prober_effects out;
+  for (auto& [name, l] : links_) {
+    if (l.peer != peer || l.probe != id || id == 0)
+      continue;
+    const auto took = std::max<std::uint64_t>(1, at_us - std::min(at_us, l.sent_us));
+    auto& best = l.done < small_probes ? l.best_small_us : l.best_big_us;
+    best = best == 0 ? took : std::min(best, took);
+    l.probe = 0;
+    ++l.done;
+    next_probe(l, at_us, out);
+  }
+  return out;
+}
+
+void link_prober::finish(link& l, std::uint64_t now_us, prober_effects& out) {
+  const double small = static_cast<double>(l.best_small_us);
+  const double big = std::max(1.0, static_cast<double>(l.best_big_us) - small);
+  l.last = {l.who.name, l.kind, small / 2, ballast_bytes * 8.0 / big / 1e3, true, {}};
+  l.measured = true;
+  l.told_unreachable = false;
+  l.next_round_us = now_us + again_us;
+  out.emplace_back(l.last);
+}
+
+prober_effects link_prober::tick(std::uint64_t now_us) {
+  prober_effects out;
+  for (auto& [name, l] : links_) {
+    if (l.peer == 0) {
+      if (now_us >= l.dial_at_us && !l.who.address.empty()) {
+        l.dial_at_us = now_us + 10'000'000; // dial_failed or peer_up comes first
+        out.emplace_back(dial_peer{l.who.address});
+      }
+      continue;
+    }
+    if (l.probe != 0 && now_us > l.sent_us + probe_limit_us) {
+      l.probe = 0; // lost or very slow: this round is tried again
+      l.done = 0;
+      next_probe(l, now_us, out);
+    } else if (l.probe == 0 && l.measured && now_us >= l.next_round_us) {
+      l.done = 0;
+      l.best_small_us = l.best_big_us = 0;
+      next_probe(l, now_us, out);
+    }
+  }
+  return out;
+}
+
+std::vector<link_result> link_prober::results() const {
+  std::vector<link_result> out;
+  for (const auto& [name, l] : links_)
+    if (l.measured || l.told_unreachable)
+      out.push_back(l.last);
+  return out;
+}
+
+} // namespace hexgen::actors

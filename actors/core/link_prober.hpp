@@ -1,0 +1,85 @@
+// An agent's links to the other agents: who dials whom, and what latency and bandwidth they have.
+#pragma once
+
+#include "transport/fabric.hpp"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace hexgen::actors {
+
+struct link_peer {
+  std::string name;
+  std::uint64_t incarnation = 0;
+  std::string address;
+};
+
+struct link_result {
+  std::string peer;
+  transport::link_kind kind = transport::link_kind::tls;
+  double latency_us = 0;     // one way: half of the fastest round trip
+  double bandwidth_gbps = 0; // 10^9 bit/s, of pieces of `ballast_bytes`
+  bool reachable = false;
+  std::string detail;
+};
+
+struct dial_peer {
+  std::string address;
+};
+struct send_probe {
+  transport::peer_id peer = 0;
+  std::uint64_t id = 0;
+  std::uint32_t ballast_bytes = 0;
+};
+using prober_effect = std::variant<dial_peer, send_probe, link_result>;
+using prober_effects = std::vector<prober_effect>;
+
+/// Functional core; times in microseconds of a clock that only goes forward. The smaller name of a
+/// pair dials; the other tries too when nothing has come of that for a while.
+class link_prober {
+public:
+  explicit link_prober(std::string own_name) : own_(std::move(own_name)) {}
+
+  prober_effects directory(std::vector<link_peer> peers, std::uint64_t now_us);
+  prober_effects peer_up(const transport::peer_info& peer, std::uint64_t now_us);
+  prober_effects peer_down(transport::peer_id peer, const std::string& why, std::uint64_t now_us);
+  prober_effects dial_failed(const std::string& address, const std::string& why,
+                             std::uint64_t now_us);
+  /// `at_us`: when the reply reached this process.
+  prober_effects probe_reply(transport::peer_id peer, std::uint64_t id, std::uint64_t at_us);
+  prober_effects tick(std::uint64_t now_us);
+  /// The coordinator is new and knows nothing: every finished measurement again.
+  [[nodiscard]] std::vector<link_result> results() const;
+
+  static constexpr std::uint32_t ballast_bytes = 1U << 20;
+  static constexpr int small_probes = 12, big_probes = 4;
+  static constexpr std::uint64_t again_us = 60'000'000; // measured anew in the background
+
+private:
+  struct link {
+    link_peer who;
+    transport::peer_id peer = 0;
+    transport::link_kind kind = transport::link_kind::tls;
+    std::uint64_t dial_at_us = 0;
+    int failed_dials = 0;
+    std::uint64_t probe = 0, sent_us = 0; // in flight; 0: none
+    int done = 0;                         // probes of this round
+    std::uint64_t best_small_us = 0, best_big_us = 0;
+    std::uint64_t next_round_us = 0;
+    bool measured = false, told_unreachable = false;
+    link_result last;
+  };
+  void next_probe(link& l, std::uint64_t now_us, prober_effects& out);
+  void finish(link& l, std::uint64_t now_us, prober_effects& out);
+  void unreachable(link& l, const std::string& why, prober_effects& out);
+
+  std::string own_;
+  std::map<std::string, link> links_;
+  std::map<std::string, transport::peer_info> up_; // connected, maybe not in the directory yet
+  std::uint64_t next_id_ = 1;
+};
+
+} // namespace hexgen::actors

@@ -1,0 +1,240 @@
+#include "actors/shell/agent_process.hpp"
+
+#include "actors/data/model_place.hpp"
+#include "actors/data/node_links.hpp"
+#include "actors/data/serving_shape.hpp"
+#include "actors/shell/clock.hpp"
+#include "actors/shell/fabric_gate.hpp"
+#include "actors/shell/runtime.hpp"
+#include "actors/shell/spawn.hpp"
+#include "transport/proto/hexgen.pb.h"
+
+#include <atomic>
+#include <thread>
+
+namespace hexgen::actors {
+namespace {
+
+/// The served model as this machine has it. Written once, by the opening thread, before the agent
+/// hears of it.
+struct opened_model {
+  std::mutex mutex;
+  std::shared_ptr<const compute::model_file> file;
+  std::shared_ptr<const compute::tokenizer> tokens;
+};
+
+void open_here(const wire::model_reference& served, const std::string& own_path,
+               opened_model& into) {
+  const auto path = find_model(own_path.empty() ? served.source : own_path);
+  auto file = compute::open_model(path);
+  if (model_identity(*file) != served.digest)
+    throw std::runtime_error(path.string() + " is not the model that the cluster serves (" +
+                             served.name + ")");
+  auto tokens = compute::open_tokenizer(path);
+  const std::lock_guard guard(into.mutex);
+  into.file = std::move(file);
+  into.tokens = std::move(tokens);
+}
+
+/// One life of an agent: from one incarnation to the next.
+class agent_life {
+public:
+  explicit agent_life(const agent_process_options& options)
+      : options_(options), log_(options.fabric.name), links_(options.fabric.name),
+        fabric_(transport::make_fabric(options.fabric, gate_)), replicas_(*fabric_) {}
+
+  /// Returns the exit code, or -1: once more.
+  int run(stop_signal& stop) {
+    for (const auto& d : options_.devices)
+      workers_.push_back(make_device_worker(
+          d, links_, [this](std::uint64_t replica, std::uint64_t generation, std::string why) {
+            device_event e;
+            e.what = device_event::kind::failed;
+            e.id = {replica, generation};
+            e.error = std::move(why);
+            tell(std::move(e));
+          }));
+    links_.attach(*fabric_, [this](std::shared_ptr<const transport::frame> f) {
+      data_frame(0, std::move(f));
+    });
+    fabric_->start();
+    agent_options agent;
+    agent.name = options_.fabric.name;
+    agent.incarnation = fabric_->incarnation();
+    agent.coordinator = options_.coordinator;
+    agent.address = fabric_->address();
+    agent.zone = options_.fabric.zone;
+    agent.price_per_hour = options_.price_per_hour;
+    agent.devices = options_.devices;
+    agent.descriptions = options_.descriptions;
+    log_("event=agent_started address=" + agent.address);
+    {
+      runtime system;
+      {
+        const auto handle = spawn_agent(system.actors(), parts(), std::move(agent));
+        {
+          const std::lock_guard guard(mutex_);
+          agent_ = handle;
+        }
+        gate_.open([this](fabric_event e) { event(std::move(e)); });
+        while (!left() && !stop.wait_for(std::chrono::milliseconds(50))) {
+        }
+        gate_.close();
+        if (opener_.joinable())
+          opener_.join();
+        caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
+        for (auto& r : replicas_.clear())
+          caf::anon_send(r, caf::close_atom_v, std::string("the node is leaving"));
+      }
+      const std::lock_guard guard(mutex_);
+      agent_ = agent_actor{};
+    }
+    for (auto& w : workers_)
+      w.reset();
+    fabric_->stop();
+    const std::lock_guard guard(mutex_);
+    if (stop.seen())
+      return 0;
+    return again_ ? -1 : 1;
+  }
+
+private:
+  agent_parts parts() {
+    agent_parts p{*fabric_, links_, replicas_, workers_, log_, {}, {}, {}, {}, {}};
+    p.open_model = [this](const wire::model_reference& m, agent_actor to) {
+      // A thread of its own: a slow disk must not stop the heart.
+      opener_ = std::thread([this, m, to = std::move(to)] {
+        device_event e;
+        e.what = device_event::kind::opened;
+        try {
+          open_here(m, options_.model_path, model_);
+        } catch (const std::exception& error) {
+          e.error = error.what();
+        }
+        caf::anon_send(to, std::move(e));
+      });
+    };
+    p.config = [this] {
+      const std::lock_guard guard(model_.mutex);
+      return model_.file->config();
+    };
+    p.model = [this] {
+      const std::lock_guard guard(model_.mutex);
+      return model_.file;
+    };
+    p.tokens = [this] {
+      const std::lock_guard guard(model_.mutex);
+      return model_.tokens;
+    };
+    p.leave = [this](const std::string& why, bool again) {
+      log_("event=leaving again=" + std::to_string(again ? 1 : 0) + " why=\"" + why + "\"");
+      const std::lock_guard guard(mutex_);
+      left_ = true;
+      again_ = again;
+    };
+    return p;
+  }
+
+  [[nodiscard]] bool left() const {
+    const std::lock_guard guard(mutex_);
+    return left_;
+  }
+
+  template <class Message>
+  void tell(Message m) {
+    agent_actor to;
+    {
+      const std::lock_guard guard(mutex_);
+      to = agent_;
+    }
+    if (to)
+      caf::anon_send(to, std::move(m));
+  }
+
+  // Activations do not pass mailboxes: straight to the device's queue.
+  void data_frame(transport::peer_id from, std::shared_ptr<const transport::frame> f) {
+    if (f->type == proto::STEP_RESULT) {
+      replicas_.on_frame(from, *f);
+      return;
+    }
+    for (const auto& w : workers_)
+      if (w->on_frame(f))
+        return;
+    ++refused_;
+  }
+
+  void event(fabric_event e) {
+    switch (e.what) {
+    case fabric_event::kind::up:
+      links_.up(e.peer);
+      break;
+    case fabric_event::kind::down:
+      links_.down(e.peer);
+      replicas_.peer_lost(e.peer.id);
+      break;
+    case fabric_event::kind::dial_failed:
+      break;
+    case fabric_event::kind::frame:
+      if (e.peer.role != transport::peer_role::node)
+        return; // an agent has nothing for clients
+      switch (e.frame->type) {
+      case proto::STEP:
+      case proto::RANK_STEP:
+      case proto::COLLECTIVE:
+      case proto::STEP_RESULT:
+        data_frame(e.peer.id, std::move(e.frame));
+        return;
+      case proto::SUBMIT:
+      case proto::CANCEL:
+        replicas_.on_frame(e.peer.id, *e.frame);
+        return;
+      case proto::PROBE:
+        answer_probe(e);
+        return;
+      default:
+        break;
+      }
+    }
+    tell(std::move(e));
+  }
+
+  // On the transport thread, so that a probe measures the link and no mailbox.
+  void answer_probe(const fabric_event& e) {
+    proto::probe m;
+    if (!m.ParseFromString(e.frame->head))
+      return;
+    proto::probe_reply reply;
+    reply.set_id(m.id());
+    fabric_->send(e.peer.id,
+                  {transport::traffic::control, proto::PROBE_REPLY, reply.SerializeAsString(), {}});
+  }
+
+  const agent_process_options& options_;
+  event_log log_;
+  fabric_gate gate_;
+  node_links links_;
+  std::unique_ptr<transport::fabric> fabric_;
+  replica_host replicas_;
+  std::vector<std::unique_ptr<device_worker>> workers_;
+  opened_model model_;
+  std::thread opener_;
+  mutable std::mutex mutex_;
+  agent_actor agent_;
+  bool left_ = false, again_ = false;
+  std::atomic<std::uint64_t> refused_{0};
+};
+
+} // namespace
+
+int run_agent(const agent_process_options& options, stop_signal& stop) {
+  for (;;) {
+    agent_life life(options);
+    const int code = life.run(stop);
+    if (code >= 0)
+      return code;
+    if (stop.wait_for(std::chrono::milliseconds(200)))
+      return 0;
+  }
+}
+
+} // namespace hexgen::actors

@@ -1,0 +1,97 @@
+#include "actors/shell/serve_process.hpp"
+
+#include "actors/data/serving_shape.hpp"
+#include "actors/shell/child_process.hpp"
+#include "actors/shell/fabric_gate.hpp"
+#include "actors/shell/front_end.hpp"
+#include "actors/shell/runtime.hpp"
+#include "transport/proto/hexgen.pb.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace hexgen::actors {
+namespace {
+
+/// What the model file decides: sizes, limits, identity.
+void take_model(serve_process_options& o, const compute::model_file& model) {
+  auto& c = o.coordinator;
+  const int context = model.config().context > 0 ? model.config().context : 2048;
+  const int longest = o.max_sequence > 0 ? std::min(o.max_sequence, context) : context;
+  c.settings.max_sequence = static_cast<std::uint32_t>(longest);
+  c.model = {o.model_name, o.model_path, model.total_bytes(), model_identity(model)};
+  compute::executor_options e;
+  e.kernels = kernels_of(c.settings.kernels);
+  e.kv = kv_type_of(c.settings.kv_type);
+  e.max_step_tokens = static_cast<int>(c.settings.max_step_tokens);
+  c.shape = serving_shape(model, e);
+  c.goal.kv_tokens = std::min(o.kv_tokens, longest);
+}
+
+void say(const std::string& line) {
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
+}
+
+} // namespace
+
+int run_serve(serve_process_options o, stop_signal& stop) {
+  const event_log log(o.fabric.name);
+  const auto file = compute::open_model(o.model_path);
+  take_model(o, *file);
+  const auto model =
+      open_served_model(o.model_path, o.model_name,
+                        static_cast<int>(o.coordinator.settings.max_sequence), o.chat_template);
+  fabric_gate gate;
+  const auto fabric = transport::make_fabric(o.fabric, gate);
+  fabric->start();
+  o.coordinator.incarnation = fabric->incarnation();
+  board shown;
+  {
+    runtime system;
+    front_end_options front;
+    front.http = o.http;
+    front.api.api_key = o.fabric.api_key;
+    front.api.aliases = o.model_aliases;
+    front.api.model_root = o.model_path;
+    front.api.log = [log](const std::string& line) { log("event=api " + line); };
+    front.incarnation = fabric->incarnation();
+    front.shutdown_timeout = o.shutdown_timeout;
+    front_end gateway(system.actors(), *fabric, shown, log, front, model);
+    auto planner = spawn_planner(system.actors());
+    auto coordinator = spawn_coordinator(
+        system.actors(), {*fabric, shown, log, planner, gateway.router()}, o.coordinator);
+    gate.open([&](fabric_event e) {
+      if (!gateway.on_event(e))
+        caf::anon_send(coordinator, std::move(e));
+    });
+    say("hexgen serves " + o.model_name + ": http://" + o.http.host + ":" +
+        std::to_string(gateway.http_port()) + "/v1, fabric " + fabric->address());
+    {
+      if (!o.child.empty())
+        o.child.insert(o.child.begin() + 2, fabric->address());
+      child_process child(o.child, o.child_environment, log);
+      std::string told;
+      while (!stop.wait_for(std::chrono::milliseconds(100))) {
+        if (!o.child.empty())
+          child.poll();
+        if (auto now = shown.not_ready(); now != told) {
+          say(now.empty() ? "ready" : "waiting: " + now);
+          told = std::move(now);
+        }
+      }
+      gateway.drain(stop);
+    }
+    gate.close();
+    caf::anon_send_exit(coordinator, caf::exit_reason::user_shutdown);
+    caf::anon_send_exit(planner, caf::exit_reason::user_shutdown);
+    coordinator = coordinator_actor{};
+    planner = planner_actor{};
+    gateway.close();
+  }
+  fabric->stop();
+  log("event=stopped");
+  return 0;
+}
+
+} // namespace hexgen::actors

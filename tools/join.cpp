@@ -1,0 +1,75 @@
+// hexgen join HOST:PORT: a node agent.
+#include "actors/shell/agent_process.hpp"
+#include "tools/settings.hpp"
+#include "tools/verbs.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <memory>
+
+namespace hexgen::tools {
+namespace {
+
+struct join_flags {
+  std::string address, name, model, host;
+  std::vector<std::string> devices;
+  int port = 0;
+  double price = 0;
+  fabric_flags fabric;
+};
+
+int join(const join_flags& f) {
+  actors::stop_signal stop; // before any thread
+  const auto coordinator = parse_address(f.address);
+  actors::agent_process_options o;
+  f.fabric.fill(o.fabric);
+  o.fabric.name = f.name.empty() ? host_name() : f.name;
+  o.fabric.cluster_token = cluster_token(f.fabric.token_file, false);
+  // Without a word, be reached on the address that leads to the coordinator.
+  o.fabric.listen_host = !f.host.empty()                 ? f.host
+                         : is_loopback(coordinator.host) ? "127.0.0.1"
+                                                         : local_address_towards(coordinator.host);
+  o.fabric.listen_port = f.port;
+  o.coordinator = coordinator.text();
+  o.model_path = f.model;
+  o.price_per_hour = f.price;
+  const auto devices = f.devices.empty() ? default_devices() : f.devices;
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    auto d = parse_device(devices[i], static_cast<std::uint32_t>(i));
+    o.devices.push_back(std::move(d.options));
+    o.descriptions.push_back(std::move(d.description));
+  }
+  return actors::run_agent(o, stop);
+}
+
+} // namespace
+
+void add_join(CLI::App& app, action& chosen) {
+  auto f = std::make_shared<join_flags>();
+  auto* verb = app.add_subcommand(
+      "join", "Add this machine to a cluster: measures its devices and links and runs the stages "
+              "that it is given");
+  auto env = [](CLI::Option* o) { return with_environment(o)->capture_default_str(); };
+  verb->add_option("ADDRESS", f->address, "HOST:PORT of hexgen serve's fabric")->required();
+  env(verb->add_option("--name", f->name,
+                       "The node's name, unique in the cluster (default: host "
+                       "name)"));
+  env(verb->add_option("--device", f->devices,
+                       "cpu:threads=N,memory=SIZE,speed=F or cuda:N; may be repeated (default: "
+                       "cpu). speed below 1 holds the device back"))
+      ->delimiter(';')
+      ->allow_extra_args(false);
+  env(verb->add_option("--model", f->model,
+                       "Where this machine has the model (default: the path that the cluster "
+                       "names, else this user's cache)"));
+  env(verb->add_option("--fabric-host", f->host,
+                       "Address to listen on for other nodes (default: the one towards ADDRESS)"));
+  env(verb->add_option("--fabric-port", f->port, "Its port; 0: any free one"))
+      ->check(CLI::Range(0, 65535));
+  env(verb->add_option("--price-per-hour", f->price, "Dollars, for the plan's price"))
+      ->check(CLI::NonNegativeNumber);
+  f->fabric.add(*verb);
+  verb->callback([f, &chosen] { chosen = [f] { return join(*f); }; });
+}
+
+} // namespace hexgen::tools

@@ -1,0 +1,188 @@
+// hexgen serve MODEL: coordinator, gateway, and a child for this machine's devices.
+#include "actors/data/model_place.hpp"
+#include "actors/shell/serve_process.hpp"
+#include "tools/layout_option.hpp"
+#include "tools/settings.hpp"
+#include "tools/verbs.hpp"
+#include "transport/secrets.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <memory>
+
+namespace hexgen::tools {
+namespace {
+
+struct serve_flags {
+  std::string model, served_name, chat_template, host = "127.0.0.1", fabric_host = "127.0.0.1";
+  std::string api_key, kernels = "fast", kv_type = "auto", stages, layers, placement, name;
+  std::vector<std::string> devices, cors;
+  int port = 8000, fabric_port = 7600;
+  std::string max_len = "0", kv_tokens = "2048";
+  int max_step_tokens = 512, max_replicas = 0;
+  int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
+  double shutdown_s = 30;
+  bool no_prefix_cache = false;
+  fabric_flags fabric;
+};
+
+/// "4096", "4k", "1M".
+int parse_tokens(const std::string& text) {
+  std::string digits = text;
+  double factor = 1;
+  if (!digits.empty() && (digits.back() == 'k' || digits.back() == 'K'))
+    factor = digits.back() == 'k' ? 1000 : 1024;
+  else if (!digits.empty() && (digits.back() == 'm' || digits.back() == 'M'))
+    factor = digits.back() == 'm' ? 1e6 : 1 << 20;
+  if (factor != 1)
+    digits.pop_back();
+  std::size_t used = 0;
+  double value = -1;
+  try {
+    value = std::stod(digits, &used) * factor;
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  if (used == 0 || used != digits.size() || value < 0 || value > (1 << 20))
+    throw usage_error("a number of tokens is 0 to 1M, such as 4096 or 4k, not '" + text + "'");
+  return static_cast<int>(value);
+}
+
+void require_key(const serve_flags& f) {
+  if (!f.api_key.empty())
+    return;
+  for (const auto& host : {f.host, f.fabric_host})
+    if (!is_loopback(host))
+      throw usage_error("an address that others can reach (" + host +
+                        ") needs a client's secret: give --api-key or HEXGEN_API_KEY");
+}
+
+std::vector<std::string> child_command(const serve_flags& f) {
+  if (f.devices.size() == 1 && f.devices[0] == "none")
+    return {};
+  std::vector<std::string> out{"/proc/self/exe", "join", "--name",
+                               f.name.empty() ? host_name() : f.name};
+  for (const auto& d : f.devices.empty() ? default_devices() : f.devices) {
+    (void)parse_device(d, 0); // what is wrong is said here and not by the child
+    out.insert(out.end(), {"--device", d});
+  }
+  if (!f.fabric.zone.empty())
+    out.insert(out.end(), {"--zone", f.fabric.zone});
+  if (!f.fabric.ucx_interface.empty())
+    out.insert(out.end(), {"--ucx-interface", f.fabric.ucx_interface});
+  out.insert(out.end(), {"--wakeup", f.fabric.wake});
+  return out;
+}
+
+int serve(const serve_flags& f) {
+  actors::stop_signal stop; // before any thread
+  require_key(f);
+  actors::serve_process_options o;
+  o.model_path = actors::find_model(f.model);
+  o.model_name =
+      f.served_name.empty()
+          ? (f.model == "smollm2" ? f.model : std::filesystem::path(o.model_path).stem().string())
+          : f.served_name;
+  o.chat_template = f.chat_template;
+  o.max_sequence = parse_tokens(f.max_len);
+  o.kv_tokens = std::max(16, parse_tokens(f.kv_tokens));
+  o.shutdown_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(f.shutdown_s * 1000));
+  f.fabric.fill(o.fabric);
+  o.fabric.name = actors::coordinator_name;
+  o.fabric.listen_host = f.fabric_host;
+  o.fabric.listen_port = f.fabric_port;
+  o.fabric.api_key = f.api_key;
+  o.fabric.cluster_token = cluster_token(f.fabric.token_file, is_loopback(f.fabric_host));
+  if (const auto weak = transport::weakness(o.fabric.cluster_token); !weak.empty())
+    std::fprintf(stderr, "hexgen: warning: the cluster token is weak: %s\n", weak.c_str());
+  o.fabric.heartbeat_ms = static_cast<std::uint32_t>(f.heartbeat_ms);
+  o.fabric.down_ms = static_cast<std::uint32_t>(f.gone_ms);
+  o.http.host = f.host;
+  o.http.port = static_cast<std::uint16_t>(f.port);
+  o.http.cors_origins = f.cors;
+  auto& c = o.coordinator;
+  c.membership.heartbeat_ms = static_cast<std::uint32_t>(f.heartbeat_ms);
+  c.membership.suspect_ms = static_cast<std::uint32_t>(f.suspect_ms);
+  c.membership.gone_ms = static_cast<std::uint32_t>(f.gone_ms);
+  c.generations.drain_ms = static_cast<std::uint32_t>(f.drain_ms);
+  c.settings.kernels = f.kernels;
+  c.settings.kv_type = f.kv_type == "auto" ? "f32" : f.kv_type;
+  c.settings.max_step_tokens = static_cast<std::uint32_t>(f.max_step_tokens);
+  c.settings.heartbeat_ms = c.membership.heartbeat_ms;
+  c.settings.suspect_ms = c.membership.suspect_ms;
+  c.settings.gone_ms = c.membership.gone_ms;
+  c.settings.prefix_cache = !f.no_prefix_cache;
+  c.settings.deterministic = true;
+  c.goal.max_replicas = f.max_replicas;
+  c.layout = parse_layout(f.stages, f.layers, f.placement);
+  o.child = child_command(f);
+  o.child_environment = {"HEXGEN_CLUSTER_TOKEN=" + o.fabric.cluster_token};
+  return actors::run_serve(std::move(o), stop);
+}
+
+} // namespace
+
+void add_serve(CLI::App& app, action& chosen) {
+  auto f = std::make_shared<serve_flags>();
+  auto* verb = app.add_subcommand(
+      "serve", "Serve a model: an OpenAI-compatible endpoint over this machine's devices and those "
+               "of every node that joins");
+  auto env = [](CLI::Option* o) { return with_environment(o)->capture_default_str(); };
+  verb->add_option("MODEL", f->model,
+                   "A .gguf file, a Hugging Face folder, or smollm2 (the default model)")
+      ->required();
+  env(verb->add_option("--host", f->host, "HTTP address"));
+  env(verb->add_option("--port", f->port, "HTTP port; 0: any free one, which is printed"))
+      ->check(CLI::Range(0, 65535));
+  env(verb->add_option("--fabric-host", f->fabric_host, "Address that nodes and clients join at"));
+  env(verb->add_option("--fabric-port", f->fabric_port, "Its port; 0: any free one"))
+      ->check(CLI::Range(0, 65535));
+  env(verb->add_option("--device", f->devices,
+                       "A device of this machine: cpu:threads=N,memory=SIZE,speed=F, cuda:N, or "
+                       "none; may be repeated (default: cpu)"))
+      ->delimiter(';')
+      ->allow_extra_args(false);
+  env(verb->add_option("--name", f->name, "This machine's node name (default: host name)"));
+  env(verb->add_option("--served-model-name", f->served_name, "The model's name in the API"));
+  env(verb->add_option("--chat-template", f->chat_template,
+                       "Template's name, where the model's own is not known"));
+  env(verb->add_option("--api-key", f->api_key,
+                       "The clients' secret; needed on every address but loopback"));
+  env(verb->add_option("--max-model-len", f->max_len,
+                       "Most tokens of a sequence, such as 4096 or 4k; 0: the model's own"));
+  env(verb->add_option("--kv-tokens", f->kv_tokens,
+                       "Positions that a replica must have KV memory for at least"));
+  env(verb->add_option("--max-num-batched-tokens", f->max_step_tokens, "Most tokens of one step"))
+      ->check(CLI::Range(1, 65536));
+  env(verb->add_option("--kernels", f->kernels, "CPU arithmetic: fast, or reference (float32)"))
+      ->check(CLI::IsMember({"fast", "reference"}));
+  env(verb->add_option("--kv-cache-dtype", f->kv_type, "KV cache type"))
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8"}));
+  env(verb->add_option("--stages", f->stages,
+                       "Layout by hand: degree of each stage, as 2,1; ';' between replicas"));
+  env(verb->add_option("--layers", f->layers, "Layers of each stage, as 18,12"));
+  env(verb->add_option("--placement", f->placement,
+                       "Devices of the ranks in order, as n1/0,n2/0,n3/0; ';' between replicas"));
+  env(verb->add_option("--max-replicas", f->max_replicas, "Most replicas; 0: as many as pay"))
+      ->check(CLI::Range(0, 1024));
+  verb->add_flag("--no-enable-prefix-caching", f->no_prefix_cache,
+                 "Do not share KV blocks of equal prompt beginnings");
+  env(verb->add_option("--cors-origin", f->cors, "Origin that browsers may call from; '*': any"))
+      ->allow_extra_args(false);
+  env(verb->add_option("--heartbeat-ms", f->heartbeat_ms, "Nodes' heartbeat"))
+      ->check(CLI::Range(10, 60000));
+  env(verb->add_option("--suspect-ms", f->suspect_ms, "Silence after which a node is suspect"))
+      ->check(CLI::Range(20, 600000));
+  env(verb->add_option("--gone-ms", f->gone_ms, "Silence after which a node is gone"))
+      ->check(CLI::Range(40, 600000));
+  env(verb->add_option("--drain-ms", f->drain_ms,
+                       "A replaced replica's sequences have this long before they move"))
+      ->check(CLI::Range(0, 3600000));
+  env(verb->add_option("--shutdown-timeout", f->shutdown_s,
+                       "Seconds that running requests have after SIGTERM"))
+      ->check(CLI::Range(0.0, 3600.0));
+  f->fabric.add(*verb);
+  verb->callback([f, &chosen] { chosen = [f] { return serve(*f); }; });
+}
+
+} // namespace hexgen::tools
