@@ -1,0 +1,246 @@
+// Prefill attention on tensor cores: a block owns 64 queries of one head and walks the keys in
+// tiles of 64, scores and weights never leaving registers (FlashAttention-2, Dao 2023).
+#include "compute/cuda/attention.hpp"
+#include "compute/cuda/error.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace hexgen::compute::cuda {
+namespace {
+
+constexpr int page = 16;
+constexpr int tile = 64; // queries and keys of a tile
+constexpr int threads = 128;
+
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+
+__device__ __forceinline__ void copy_16(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from));
+}
+
+__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* p) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(p)));
+}
+
+__device__ __forceinline__ void load_matrices_transposed(unsigned (&r)[4], const void* p) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(p)));
+}
+
+/// c[16 x 8] += a[16 x 16] b[16 x 8]
+__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
+                                         unsigned b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ unsigned pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const unsigned*>(&pair);
+}
+
+/// Rows of D values in 16-byte chunks, the chunk index XORed with the row: rows 0-7 of a column of
+/// chunks lie in different banks.
+template <int D>
+__device__ __forceinline__ int at(int row, int chunk) {
+  return row * D + ((chunk ^ (row & 7)) * 8);
+}
+
+template <int D>
+__global__ void __launch_bounds__(threads)
+    prefill_kernel(const __nv_bfloat16* __restrict__ q, int q_stride,
+                   __nv_bfloat16* __restrict__ out, paged_kv kv, const query_run* __restrict__ runs,
+                   const query_tile* __restrict__ tiles, int heads, float scale_log2) {
+  extern __shared__ __align__(16) __nv_bfloat16 shared[];
+  __nv_bfloat16* shared_q = shared;
+  __nv_bfloat16* shared_k = shared + tile * D;     // two stages
+  __nv_bfloat16* shared_v = shared + 3 * tile * D; // two stages
+  constexpr int chunks = D / 8;
+
+  // Late tiles are the longest: they start first.
+  const query_tile mine = tiles[gridDim.x - 1 - blockIdx.x];
+  const query_run run = runs[mine.run];
+  const int head = blockIdx.y;
+  const int kv_head = head / (heads / kv.kv_heads);
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const int first = mine.index * tile; // within the run
+  const int rows = min(tile, run.rows - first);
+  const int keys = run.position + first + rows; // attended at most
+  const int key_tiles = (keys + tile - 1) / tile;
+  const std::int32_t* table = kv.tables + static_cast<std::size_t>(run.table) * kv.table_stride;
+  const std::size_t kv_row = static_cast<std::size_t>(kv.kv_heads) * D;
+
+  auto load_keys = [&](int t, int stage) {
+    for (int i = threadIdx.x; i < tile * chunks; i += threads) {
+      const int row = i / chunks;
+      const int chunk = i % chunks;
+      const int position = min(t * tile + row, keys - 1);
+      const std::size_t from =
+          (static_cast<std::size_t>(table[position / page]) * page + position % page) * kv_row +
+          static_cast<std::size_t>(kv_head) * D + chunk * 8;
+      copy_16(shared_k + stage * tile * D + at<D>(row, chunk), kv.k + from);
+      copy_16(shared_v + stage * tile * D + at<D>(row, chunk), kv.v + from);
+    }
+  };
+
+  for (int i = threadIdx.x; i < tile * chunks; i += threads) {
+    const int row = i / chunks;
+    const int chunk = i % chunks;
+    const auto* from =
+        q + static_cast<std::size_t>(run.first_row + first + min(row, rows - 1)) * q_stride +
+        static_cast<std::size_t>(head) * D + chunk * 8;
+    copy_16(shared_q + at<D>(row, chunk), from);
+  }
+  load_keys(0, 0);
+  asm volatile("cp.async.commit_group;");
+
+  float acc[D / 8][4] = {};
+  float most[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0, 0};
+  unsigned query[D / 16][4];
+  const int row_low = warp * 16 + lane / 4; // this lane's rows: row_low and row_low + 8
+
+  for (int t = 0; t < key_tiles; ++t) {
+    const int stage = t & 1;
+    if (t + 1 < key_tiles)
+      load_keys(t + 1, stage ^ 1);
+    asm volatile("cp.async.commit_group;");
+    asm volatile("cp.async.wait_group 1;");
+    __syncthreads();
+    if (t == 0) {
+#pragma unroll
+      for (int d = 0; d < D / 16; ++d)
+        load_matrices(query[d], shared_q + at<D>(warp * 16 + lane % 16, 2 * d + lane / 16));
+    }
+    const __nv_bfloat16* k = shared_k + stage * tile * D;
+    const __nv_bfloat16* v = shared_v + stage * tile * D;
+
+    float score[tile / 8][4] = {};
+#pragma unroll
+    for (int d = 0; d < D / 16; ++d) {
+#pragma unroll
+      for (int n = 0; n < tile / 16; ++n) {
+        unsigned b[4]; // keys n*16..+8 and +8..+16, each two halves of 16 values
+        load_matrices(b, k + at<D>(n * 16 + (lane / 16) * 8 + lane % 8, 2 * d + (lane / 8) % 2));
+        multiply(score[2 * n], query[d], b[0], b[1]);
+        multiply(score[2 * n + 1], query[d], b[2], b[3]);
+      }
+    }
+
+    const bool edge = (t + 1) * tile > run.position + first; // some keys are hidden from some rows
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int last_key = run.position + first + row_low + half * 8; // attended by this row
+      float top = most[half];
+#pragma unroll
+      for (int n = 0; n < tile / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& s = score[n][half * 2 + i];
+          s *= scale_log2;
+          if (edge && t * tile + n * 8 + (lane % 4) * 2 + i > last_key)
+            s = -INFINITY;
+          top = fmaxf(top, s);
+        }
+      }
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffU, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffU, top, 2));
+      // Key 0 is seen by every row and comes in the first tile, so top is finite from there on.
+      const float keep = exp2f(most[half] - top);
+      most[half] = top;
+      float part = 0;
+#pragma unroll
+      for (int n = 0; n < tile / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& s = score[n][half * 2 + i];
+          s = exp2f(s - top);
+          part += s;
+        }
+      }
+      sum[half] = sum[half] * keep + part;
+#pragma unroll
+      for (int d = 0; d < D / 8; ++d) {
+        acc[d][half * 2] *= keep;
+        acc[d][half * 2 + 1] *= keep;
+      }
+    }
+
+#pragma unroll
+    for (int n = 0; n < tile / 16; ++n) {
+      const unsigned weight[4] = {pack(score[2 * n][0], score[2 * n][1]),
+                                  pack(score[2 * n][2], score[2 * n][3]),
+                                  pack(score[2 * n + 1][0], score[2 * n + 1][1]),
+                                  pack(score[2 * n + 1][2], score[2 * n + 1][3])};
+#pragma unroll
+      for (int d = 0; d < D / 16; ++d) {
+        unsigned b[4];
+        load_matrices_transposed(b, v + at<D>(n * 16 + lane % 16, 2 * d + lane / 16));
+        multiply(acc[2 * d], weight, b[0], b[1]);
+        multiply(acc[2 * d + 1], weight, b[2], b[3]);
+      }
+    }
+    __syncthreads(); // before the next loads overwrite this stage's partner
+  }
+
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float total = sum[half];
+    total += __shfl_xor_sync(0xffffffffU, total, 1);
+    total += __shfl_xor_sync(0xffffffffU, total, 2);
+    const int row = row_low + half * 8;
+    if (row >= rows)
+      continue;
+    auto* to = out + (static_cast<std::size_t>(run.first_row + first + row) * heads + head) * D;
+#pragma unroll
+    for (int d = 0; d < D / 8; ++d)
+      *reinterpret_cast<unsigned*>(to + d * 8 + (lane % 4) * 2) =
+          pack(acc[d][half * 2] / total, acc[d][half * 2 + 1] / total);
+  }
+}
+
+template <int D>
+void launch(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
+            const query_run* runs, const query_tile* tiles, int tile_count, int heads,
+            cudaStream_t stream) {
+  constexpr int bytes = 5 * tile * D * static_cast<int>(sizeof(__nv_bfloat16));
+  static const bool raised = [] {
+    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(prefill_kernel<D>,
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    return true;
+  }();
+  (void)raised;
+  const float scale_log2 = 1.4426950408889634F / std::sqrt(static_cast<float>(D));
+  prefill_kernel<D>
+      <<<dim3(static_cast<unsigned>(tile_count), static_cast<unsigned>(heads)), threads, bytes,
+         stream>>>(q, q_stride, out, kv, runs, tiles, heads, scale_log2);
+}
+
+} // namespace
+
+void prefill_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
+                       const query_run* runs, const query_tile* tiles, int tile_count, int heads,
+                       cudaStream_t stream) {
+  if (tile_count == 0)
+    return;
+  if (kv.head_dim == 64)
+    launch<64>(q, q_stride, out, kv, runs, tiles, tile_count, heads, stream);
+  else if (kv.head_dim == 128)
+    launch<128>(q, q_stride, out, kv, runs, tiles, tile_count, heads, stream);
+  else
+    throw std::invalid_argument("head_dim " + std::to_string(kv.head_dim) +
+                                " is not served by the GPU backend (64 and 128 are)");
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+} // namespace hexgen::compute::cuda

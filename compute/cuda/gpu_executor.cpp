@@ -1,0 +1,538 @@
+// The model graph on one GPU: a shard's layers over paged KV, in one stream.
+#include "compute/cpu/rope.hpp"
+#include "compute/cuda/attention.hpp"
+#include "compute/cuda/gemm.hpp"
+#include "compute/cuda/kernels.hpp"
+#include "compute/cuda/step_buffers.hpp"
+#include "compute/cuda/weights.hpp"
+#include "compute/cuda_backend.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <stdexcept>
+#include <string>
+
+namespace hexgen::compute {
+namespace cuda {
+namespace {
+
+class graph {
+public:
+  explicit graph(cudaGraph_t captured) {
+    HEXGEN_CUDA_CHECK(cudaGraphInstantiate(&exec_, captured, 0));
+    HEXGEN_CUDA_CHECK(cudaGraphDestroy(captured));
+  }
+  graph(const graph&) = delete;
+  graph& operator=(const graph&) = delete;
+  ~graph() { cudaGraphExecDestroy(exec_); }
+  void launch(cudaStream_t stream) const { HEXGEN_CUDA_CHECK(cudaGraphLaunch(exec_, stream)); }
+
+private:
+  cudaGraphExec_t exec_ = nullptr;
+};
+
+class executor_on_gpu final : public gpu_executor {
+public:
+  executor_on_gpu(std::shared_ptr<const model_file> model, const shard& part,
+                  const executor_options& options, const gpu_options& gpu)
+      : model_(std::move(model)), config_(model_->config()), part_(part), options_(options),
+        gpu_(gpu), local_(local_shape::of(config_, part)), stream_(make_stream(gpu.ordinal)),
+        weights_(config_, part,
+                 {gpu.random_weights ? nullptr : model_.get(), gpu.seed, options.progress},
+                 stream_),
+        buffers_({options.max_step_tokens, gpu.max_sequences,
+                  std::max(options.max_logit_rows, gpu.max_sequences),
+                  (gpu.max_context + block_tokens - 1) / block_tokens, gpu.max_sequences}) {
+    gemm_.set_timed(!gpu.deterministic);
+    const auto t = static_cast<std::size_t>(options.max_step_tokens);
+    const auto h = static_cast<std::size_t>(config_.hidden);
+    hidden_ = device_buffer<float>(t * h);
+    normed_ = device_buffer<__nv_bfloat16>(t * h);
+    delta_ = device_buffer<__nv_bfloat16>(t * h);
+    qkv_ = device_buffer<__nv_bfloat16>(t * static_cast<std::size_t>(qkv_width()));
+    attended_ = device_buffer<__nv_bfloat16>(t * static_cast<std::size_t>(q_width()));
+    gate_up_ = device_buffer<__nv_bfloat16>(t * 2 * static_cast<std::size_t>(local_.ffn));
+    activated_ = device_buffer<__nv_bfloat16>(t * static_cast<std::size_t>(local_.ffn));
+    scratch_ = device_buffer<float>(
+        decode_scratch_floats(gpu.max_sequences, local_.heads, config_.head_dim));
+    if (part.last) {
+      logits_ = device_buffer<float>(logit_capacity() * static_cast<std::size_t>(local_.vocab));
+      host_logits_ = pinned_buffer<float>(logits_.size());
+    }
+    host_hidden_ = pinned_buffer<float>(t * h);
+    host_chosen_ = pinned_buffer<std::int32_t>(logit_capacity());
+    make_rope_table();
+  }
+
+  ~executor_on_gpu() override {
+    cudaStreamSynchronize(stream_);
+    graphs_.clear();
+    cudaStreamDestroy(stream_);
+  }
+
+  [[nodiscard]] const model_config& config() const override { return config_; }
+  [[nodiscard]] const shard& part() const override { return part_; }
+  [[nodiscard]] executor_memory memory() const override {
+    return gpu_executor_memory(config_, part_, options_, gpu_);
+  }
+
+  void allocate_kv(std::uint32_t blocks) override {
+    HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
+    graphs_.clear();
+    blocks_ = blocks;
+    pool_ = device_buffer<__nv_bfloat16>(2 * static_cast<std::size_t>(part_.layers) * blocks *
+                                         block_values());
+  }
+
+  void run(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
+           std::span<float> logits, collective& group) override {
+    forward(s, ids, hidden, group);
+    if (!part_.last) {
+      download_hidden(s, hidden);
+      return;
+    }
+    const int rows = s.logit_rows();
+    if (rows > 0)
+      download_logits(rows, logits, group);
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+
+  void run_greedy(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
+                  std::span<std::int32_t> tokens, collective& group) override {
+    if (!part_.last || part_.degree != 1)
+      throw std::invalid_argument("run_greedy serves a last stage of degree 1");
+    forward(s, ids, hidden, group);
+    const auto rows = static_cast<std::size_t>(s.logit_rows());
+    argmax(logits_.data(), buffers_.device().chosen, static_cast<int>(rows), local_.vocab, stream_);
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_chosen_.data(), buffers_.device().chosen,
+                                      rows * sizeof(std::int32_t), cudaMemcpyDeviceToHost,
+                                      stream_));
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    std::copy_n(host_chosen_.data(), rows, tokens.begin());
+  }
+
+  void decode_greedy(const step& s, std::span<const std::int32_t> ids, int steps,
+                     std::span<std::int32_t> tokens) override {
+    if (!part_.first || !part_.last || part_.degree != 1)
+      throw std::invalid_argument("decode_greedy serves a whole model of degree 1");
+    HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
+    const int count = static_cast<int>(s.entries.size());
+    buffers_.fill(s, ids, blocks_, 0);
+    if (buffers_.decodes() != count || buffers_.logit_rows() != count)
+      throw std::invalid_argument("decode_greedy wants one token and one logit row an entry");
+    const auto wanted = static_cast<std::size_t>(steps) * static_cast<std::size_t>(count);
+    if (history_.size() < wanted) {
+      graphs_.clear();
+      history_ = device_buffer<std::int32_t>(wanted);
+      counter_ = device_buffer<std::int32_t>(1);
+    }
+    HEXGEN_CUDA_CHECK(cudaMemsetAsync(counter_.data(), 0, sizeof(std::int32_t), stream_));
+    buffers_.upload(stream_);
+    const auto& g = decode_graph(count, splits_for(count, buffers_.longest() + steps), true);
+    for (int i = 0; i < steps; ++i)
+      g.launch(stream_);
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(tokens.data(), history_.data(), wanted * sizeof(std::int32_t),
+                                      cudaMemcpyDeviceToHost, stream_));
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+
+private:
+  static cudaStream_t make_stream(int ordinal) {
+    HEXGEN_CUDA_CHECK(cudaSetDevice(ordinal));
+    cudaStream_t stream = nullptr;
+    HEXGEN_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    return stream;
+  }
+
+  [[nodiscard]] int q_width() const { return local_.heads * config_.head_dim; }
+  [[nodiscard]] int qkv_width() const {
+    return (local_.heads + 2 * local_.kv_heads) * config_.head_dim;
+  }
+  [[nodiscard]] std::size_t block_values() const {
+    return static_cast<std::size_t>(block_tokens) * static_cast<std::size_t>(local_.kv_heads) *
+           static_cast<std::size_t>(config_.head_dim);
+  }
+  [[nodiscard]] std::size_t logit_capacity() const {
+    return static_cast<std::size_t>(std::max(options_.max_logit_rows, gpu_.max_sequences));
+  }
+  [[nodiscard]] __nv_bfloat16* k_pool(int layer) const {
+    return pool_.data() + 2 * static_cast<std::size_t>(layer) * blocks_ * block_values();
+  }
+  [[nodiscard]] __nv_bfloat16* v_pool(int layer) const {
+    return k_pool(layer) + static_cast<std::size_t>(blocks_) * block_values();
+  }
+
+  void make_rope_table() {
+    const rope_table table(config_);
+    const auto d = static_cast<std::size_t>(config_.head_dim);
+    std::vector<float> rows(static_cast<std::size_t>(gpu_.max_context) * d);
+    for (int p = 0; p < gpu_.max_context; ++p)
+      table.fill(p, rows.data() + static_cast<std::size_t>(p) * d);
+    rope_ = device_buffer<float>(rows.size());
+    HEXGEN_CUDA_CHECK(cudaMemcpy(rope_.data(), rows.data(), rope_.bytes(), cudaMemcpyHostToDevice));
+  }
+
+  template <class Y>
+  void product(const __nv_bfloat16* x, const __nv_bfloat16* w, Y* y, int m, int n, int k) {
+    if (m <= gemv_rows_max && n % 2 == 0 && k % 8 == 0)
+      gemv(x, w, y, m, n, k, stream_);
+    else
+      gemm_.run(x, w, y, m, n, k, n, stream_);
+  }
+
+  /// Sums delta over the ranks, in rank order on every rank.
+  void reduce(int tokens, collective& group) {
+    if (group.degree() == 1)
+      return;
+    const auto values = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(config_.hidden);
+    std::vector<std::uint16_t> mine(values);
+    HEXGEN_CUDA_CHECK(
+        cudaMemcpyAsync(mine.data(), delta_.data(), values * 2, cudaMemcpyDeviceToHost, stream_));
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    const auto ranks = static_cast<std::size_t>(group.degree());
+    std::vector<std::vector<std::uint16_t>> parts(ranks, std::vector<std::uint16_t>(values));
+    std::vector<std::span<std::byte>> all;
+    for (auto& p : parts)
+      all.push_back(std::as_writable_bytes(std::span<std::uint16_t>(p)));
+    group.all_gather(std::as_bytes(std::span<const std::uint16_t>(mine)), all);
+    auto* sum = host_hidden_.data();
+    for (std::size_t i = 0; i < values; ++i) {
+      float total = 0;
+      for (const auto& p : parts) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(p[i]) << 16;
+        float value = 0;
+        std::memcpy(&value, &bits, sizeof value);
+        total += value;
+      }
+      sum[i] = total;
+    }
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(reduced().data(), sum, values * sizeof(float),
+                                      cudaMemcpyHostToDevice, stream_));
+    narrow(reduced().data(), delta_.data(), values, stream_);
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+  device_buffer<float>& reduced() {
+    if (reduced_.size() == 0)
+      reduced_ = device_buffer<float>(hidden_.size());
+    return reduced_;
+  }
+
+  /// Blocks that fill the chip about four times over, each with at least two pages.
+  [[nodiscard]] int splits_for(int sequences, int longest) const {
+    constexpr int wanted_blocks = 132 * 4;
+    const int pages = (longest + block_tokens - 1) / block_tokens;
+    const int fill = (wanted_blocks + sequences * local_.kv_heads - 1) /
+                     std::max(1, sequences * local_.kv_heads);
+    return std::clamp(std::min(fill, pages / 2), 1, max_kv_splits);
+  }
+
+  /// Layers, and on the last stage the head's logits of `logit_rows` rows.
+  void launch_layers(int tokens, int decodes, int splits, int tiles, int logit_rows,
+                     collective& group) {
+    const auto& a = buffers_.device();
+    const int h = config_.hidden;
+    const __nv_bfloat16* pending = nullptr; // a product not yet added to hidden
+    for (int i = 0; i < part_.layers; ++i) {
+      const auto& w = weights_.layers()[static_cast<std::size_t>(i)];
+      rms_norm(hidden_.data(), pending, w.attention_norm, normed_.data(), nullptr, tokens, h,
+               config_.norm_epsilon, stream_);
+      product(normed_.data(), w.qkv, qkv_.data(), tokens, qkv_width(), h);
+      rope_store r;
+      r.qkv = qkv_.data();
+      r.k_pool = k_pool(i);
+      r.v_pool = v_pool(i);
+      r.table = rope_.data();
+      r.bias = w.qkv_bias;
+      r.q_norm = w.q_norm;
+      r.k_norm = w.k_norm;
+      r.positions = a.positions;
+      r.slots = a.slots;
+      r.heads = local_.heads;
+      r.kv_heads = local_.kv_heads;
+      r.head_dim = config_.head_dim;
+      r.interleaved = config_.rope_interleaved;
+      r.epsilon = config_.norm_epsilon;
+      rotate_and_store(r, tokens, stream_);
+      const paged_kv kv{k_pool(i),       v_pool(i),       a.tables, buffers_.table_stride(),
+                        local_.kv_heads, config_.head_dim};
+      if (decodes > 0)
+        decode_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.decode_rows, a.lengths,
+                         decodes, local_.heads, splits, scratch_.data(), stream_);
+      prefill_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.runs, a.tiles, tiles,
+                        local_.heads, stream_);
+      product(attended_.data(), w.output, delta_.data(), tokens, h, q_width());
+      reduce(tokens, group);
+      rms_norm(hidden_.data(), delta_.data(), w.ffn_norm, normed_.data(), nullptr, tokens, h,
+               config_.norm_epsilon, stream_);
+      if (tokens <= gemv_rows_max && h % 8 == 0) {
+        gemv_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, 2 * local_.ffn, h,
+                    stream_);
+      } else {
+        gemm_.run(normed_.data(), w.gate_up, gate_up_.data(), tokens, 2 * local_.ffn, h,
+                  2 * local_.ffn, stream_);
+        swiglu(gate_up_.data(), activated_.data(), tokens, local_.ffn, stream_);
+      }
+      product(activated_.data(), w.down, delta_.data(), tokens, h, local_.ffn);
+      reduce(tokens, group);
+      pending = delta_.data();
+    }
+    if (!part_.last) {
+      add(hidden_.data(), pending, static_cast<std::size_t>(tokens) * static_cast<std::size_t>(h),
+          stream_);
+      return;
+    }
+    if (logit_rows == 0)
+      return;
+    add(hidden_.data(), pending, static_cast<std::size_t>(tokens) * static_cast<std::size_t>(h),
+        stream_);
+    rms_norm(hidden_.data(), nullptr, weights_.output_norm(), normed_.data(), a.logit_rows,
+             logit_rows, h, config_.norm_epsilon, stream_);
+    product(normed_.data(), weights_.head(), logits_.data(), logit_rows, local_.vocab, h);
+  }
+
+  const graph& decode_graph(int sequences, int splits, bool with_choice) {
+    auto& g = graphs_[{sequences, splits, with_choice}];
+    if (g)
+      return *g;
+    // Products time their algorithms on first use, which a capture may not hold: run once before.
+    solo_collective alone;
+    const auto& a = buffers_.device();
+    auto launch = [&] {
+      embed(weights_.embedding(), a.ids, hidden_.data(), sequences, config_.hidden, stream_);
+      launch_layers(sequences, sequences, splits, 0, sequences, alone);
+      if (with_choice) {
+        argmax(logits_.data(), a.chosen, sequences, local_.vocab, stream_);
+        advance({a.chosen, a.ids, a.positions, a.lengths, a.slots, a.tables,
+                 buffers_.table_stride(), history_.data(), counter_.data(), sequences},
+                stream_);
+      }
+    };
+    embed(weights_.embedding(), a.ids, hidden_.data(), sequences, config_.hidden, stream_);
+    launch_layers(sequences, sequences, splits, 0, sequences, alone);
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    HEXGEN_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+    launch();
+    cudaGraph_t captured = nullptr;
+    HEXGEN_CUDA_CHECK(cudaStreamEndCapture(stream_, &captured));
+    g = std::make_unique<graph>(captured);
+    return *g;
+  }
+
+  /// The next batch size that has a graph: powers of two up to 8, then multiples of 8, of 32.
+  [[nodiscard]] int bucket(int sequences) const {
+    int b = sequences;
+    if (sequences <= 8) {
+      b = 1;
+      while (b < sequences)
+        b *= 2;
+    } else if (sequences <= 64) {
+      b = (sequences + 7) / 8 * 8;
+    } else {
+      b = (sequences + 31) / 32 * 32;
+    }
+    return std::min({b, gpu_.max_sequences, options_.max_step_tokens});
+  }
+
+  void forward(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
+               collective& group) {
+    HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
+    const int count = static_cast<int>(s.entries.size());
+    const bool decode_only = s.tokens() == count && s.logit_rows() == count && s.copies.empty() &&
+                             part_.first && part_.last && group.degree() == 1;
+    const int padded = decode_only ? bucket(count) : 0;
+    if (s.tokens() > options_.max_step_tokens)
+      throw std::invalid_argument("a step of " + std::to_string(s.tokens()) + " tokens, at most " +
+                                  std::to_string(options_.max_step_tokens));
+    check_ids(s, ids);
+    buffers_.fill(s, ids, blocks_, padded);
+    buffers_.upload(stream_);
+    if (decode_only) {
+      // Split counts come in powers of two, so that lengths share graphs.
+      int splits = 1;
+      while (splits * 2 <= splits_for(padded, buffers_.longest()))
+        splits *= 2;
+      decode_graph(padded, splits, false).launch(stream_);
+      return;
+    }
+    for (int i = 0; i < part_.layers; ++i) {
+      copy_blocks(k_pool(i), buffers_.device().copies, buffers_.copies(), block_values(), stream_);
+      copy_blocks(v_pool(i), buffers_.device().copies, buffers_.copies(), block_values(), stream_);
+    }
+    const auto values =
+        static_cast<std::size_t>(s.tokens()) * static_cast<std::size_t>(config_.hidden);
+    if (part_.first && part_.rank == 0)
+      embed(weights_.embedding(), buffers_.device().ids, hidden_.data(), s.tokens(), config_.hidden,
+            stream_);
+    if (part_.first && group.degree() > 1) {
+      if (part_.rank == 0)
+        download_hidden(s, hidden);
+      group.broadcast(std::as_writable_bytes(hidden.first(values)));
+    }
+    if (!part_.first || (group.degree() > 1 && part_.rank != 0)) {
+      std::copy_n(hidden.data(), values, host_hidden_.data());
+      HEXGEN_CUDA_CHECK(cudaMemcpyAsync(hidden_.data(), host_hidden_.data(), values * sizeof(float),
+                                        cudaMemcpyHostToDevice, stream_));
+    }
+    launch_layers(s.tokens(), buffers_.decodes(),
+                  splits_for(std::max(1, buffers_.decodes()), buffers_.longest()), buffers_.tiles(),
+                  s.logit_rows(), group);
+  }
+
+  void check_ids(const step& s, std::span<const std::int32_t> ids) const {
+    if (!part_.first || part_.rank != 0)
+      return;
+    if (ids.size() != static_cast<std::size_t>(s.tokens()))
+      throw std::invalid_argument("the step has " + std::to_string(s.tokens()) + " tokens but " +
+                                  std::to_string(ids.size()) + " ids");
+    for (const auto id : ids)
+      if (id < 0 || id >= config_.vocab)
+        throw std::invalid_argument("token id " + std::to_string(id) +
+                                    " lies outside the vocabulary");
+  }
+
+  void download_hidden(const step& s, std::span<float> hidden) {
+    const auto values =
+        static_cast<std::size_t>(s.tokens()) * static_cast<std::size_t>(config_.hidden);
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_hidden_.data(), hidden_.data(), values * sizeof(float),
+                                      cudaMemcpyDeviceToHost, stream_));
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    std::copy_n(host_hidden_.data(), values, hidden.data());
+  }
+
+  void download_logits(int rows, std::span<float> logits, collective& group) {
+    const auto mine = static_cast<std::size_t>(rows) * static_cast<std::size_t>(local_.vocab);
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_logits_.data(), logits_.data(), mine * sizeof(float),
+                                      cudaMemcpyDeviceToHost, stream_));
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    if (group.degree() == 1) {
+      std::copy_n(host_logits_.data(), mine, logits.data());
+      return;
+    }
+    // Every rank's rows of the head, in rank order; the ranks' ranges follow each other.
+    const auto ranks = static_cast<std::size_t>(group.degree());
+    std::vector<std::int32_t> widths(ranks);
+    std::vector<std::span<std::byte>> each;
+    for (auto& w : widths)
+      each.push_back(std::as_writable_bytes(std::span<std::int32_t>(&w, 1)));
+    const std::int32_t width = local_.vocab;
+    group.all_gather(std::as_bytes(std::span<const std::int32_t>(&width, 1)), each);
+    std::vector<std::vector<float>> parts(ranks);
+    std::vector<std::span<std::byte>> all;
+    for (std::size_t r = 0; r < ranks; ++r) {
+      parts[r].resize(static_cast<std::size_t>(rows) * static_cast<std::size_t>(widths[r]));
+      all.push_back(std::as_writable_bytes(std::span<float>(parts[r])));
+    }
+    group.all_gather(std::as_bytes(std::span<const float>(host_logits_.data(), mine)), all);
+    if (logits.empty())
+      return;
+    for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
+      auto* to = logits.data() + row * static_cast<std::size_t>(config_.vocab);
+      for (std::size_t r = 0; r < ranks; ++r) {
+        const auto w = static_cast<std::size_t>(widths[r]);
+        to = std::copy_n(parts[r].data() + row * w, w, to);
+      }
+    }
+  }
+
+  std::shared_ptr<const model_file> model_;
+  const model_config& config_;
+  shard part_;
+  executor_options options_;
+  gpu_options gpu_;
+  local_shape local_;
+  cudaStream_t stream_;
+  device_weights weights_;
+  gemm gemm_;
+  step_buffers buffers_;
+  device_buffer<float> hidden_, reduced_, rope_, scratch_, logits_;
+  device_buffer<__nv_bfloat16> normed_, delta_, qkv_, attended_, gate_up_, activated_, pool_;
+  device_buffer<std::int32_t> history_, counter_;
+  pinned_buffer<float> host_hidden_, host_logits_;
+  pinned_buffer<std::int32_t> host_chosen_;
+  std::uint32_t blocks_ = 0;
+  std::map<std::tuple<int, int, bool>, std::unique_ptr<graph>> graphs_;
+};
+
+} // namespace
+} // namespace cuda
+
+std::vector<gpu_info> list_gpus(std::string& why) {
+  int count = 0;
+  if (const auto status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
+    (void)cudaGetLastError();
+    why = status == cudaErrorInsufficientDriver
+              ? "the NVIDIA driver is missing or older than this program's CUDA"
+              : "no CUDA device is visible";
+    return {};
+  }
+  std::vector<gpu_info> out;
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp p{};
+    if (cudaGetDeviceProperties(&p, i) != cudaSuccess)
+      continue;
+    gpu_info g;
+    g.ordinal = i;
+    g.name = p.name;
+    g.memory_bytes = p.totalGlobalMem;
+    g.multiprocessors = p.multiProcessorCount;
+    g.capability = p.major * 10 + p.minor;
+    if (g.capability < 80) {
+      why = g.name + " is older than compute capability 8.0, which bf16 needs";
+      continue;
+    }
+    std::size_t free = 0;
+    std::size_t total = 0;
+    if (cudaSetDevice(i) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess)
+      g.free_bytes = free;
+    out.push_back(std::move(g));
+  }
+  return out;
+}
+
+executor_memory gpu_executor_memory(const model_config& config, const shard& part,
+                                    const executor_options& options, const gpu_options& gpu) {
+  const auto local = cuda::local_shape::of(config, part);
+  const auto t = static_cast<std::uint64_t>(options.max_step_tokens);
+  const auto h = static_cast<std::uint64_t>(config.hidden);
+  const auto d = static_cast<std::uint64_t>(config.head_dim);
+  const auto q = static_cast<std::uint64_t>(local.heads) * d;
+  const auto kv = static_cast<std::uint64_t>(local.kv_heads) * d;
+  executor_memory m;
+  m.weight_bytes = cuda::device_weights::bytes(config, part);
+  m.activation_bytes =
+      t * (h * 8 + (q + 2 * kv) * 2 + q * 2 + 6ULL * static_cast<std::uint64_t>(local.ffn)) +
+      cuda::decode_scratch_floats(gpu.max_sequences, local.heads, config.head_dim) * 4 +
+      static_cast<std::uint64_t>(gpu.max_context) * d * 4 + (64ULL << 20);
+  if (part.last)
+    m.activation_bytes +=
+        4ULL * static_cast<std::uint64_t>(std::max(options.max_logit_rows, gpu.max_sequences)) *
+        static_cast<std::uint64_t>(local.vocab);
+  m.kv_block_bytes = 2ULL * 2 * static_cast<std::uint64_t>(part.layers) * block_tokens * kv;
+  return m;
+}
+
+std::unique_ptr<gpu_executor> make_gpu_executor(std::shared_ptr<const model_file> model,
+                                                const shard& part, const executor_options& options,
+                                                const gpu_options& gpu) {
+  const auto& config = model->config();
+  if (config.head_dim != 64 && config.head_dim != 128)
+    throw std::runtime_error("the GPU backend serves head sizes of 64 and 128, the model has " +
+                             std::to_string(config.head_dim));
+  std::string why;
+  const auto gpus = list_gpus(why);
+  const auto found = std::find_if(gpus.begin(), gpus.end(),
+                                  [&](const gpu_info& g) { return g.ordinal == gpu.ordinal; });
+  if (found == gpus.end())
+    throw std::runtime_error("cuda:" + std::to_string(gpu.ordinal) +
+                             " cannot be used: " + (why.empty() ? "there is no such device" : why));
+  const auto need = gpu_executor_memory(config, part, options, gpu);
+  if (need.weight_bytes + need.activation_bytes > found->free_bytes)
+    throw std::runtime_error("cuda:" + std::to_string(gpu.ordinal) + " needs " +
+                             std::to_string((need.weight_bytes + need.activation_bytes) >> 20) +
+                             " MiB for the shard, has " + std::to_string(found->free_bytes >> 20) +
+                             " MiB free");
+  return std::make_unique<cuda::executor_on_gpu>(std::move(model), part, options, gpu);
+}
+
+} // namespace hexgen::compute

@@ -1,0 +1,448 @@
+#include "compute/cuda/error.hpp"
+#include "compute/cuda/kernels.hpp"
+
+namespace hexgen::compute::cuda {
+namespace {
+
+struct alignas(16) bf16x8 {
+  __nv_bfloat162 pair[4];
+};
+
+__device__ __forceinline__ float2 widen(__nv_bfloat162 v) {
+  return __bfloat1622float2(v);
+}
+
+__device__ __forceinline__ float warp_sum(float v) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2)
+    v += __shfl_xor_sync(0xffffffffU, v, offset);
+  return v;
+}
+
+/// The same sum in every thread; blockDim a multiple of 32, at most 1024.
+__device__ __forceinline__ float block_sum(float v) {
+  __shared__ float parts[32];
+  v = warp_sum(v);
+  if (threadIdx.x % 32 == 0)
+    parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  float total = threadIdx.x % 32 < blockDim.x / 32 ? parts[threadIdx.x % 32] : 0.0F;
+  return warp_sum(total);
+}
+
+__global__ void embed_kernel(const __nv_bfloat16* __restrict__ table,
+                             const std::int32_t* __restrict__ ids, float* __restrict__ hidden,
+                             int width) {
+  const auto* row = table + static_cast<std::size_t>(ids[blockIdx.x]) * width;
+  auto* to = hidden + static_cast<std::size_t>(blockIdx.x) * width;
+  for (int i = threadIdx.x; i < width; i += blockDim.x)
+    to[i] = __bfloat162float(row[i]);
+}
+
+__global__ void rms_norm_kernel(float* __restrict__ hidden, const __nv_bfloat16* __restrict__ delta,
+                                const float* __restrict__ weight, __nv_bfloat16* __restrict__ out,
+                                const std::int32_t* __restrict__ rows, int width, float epsilon) {
+  const std::size_t row = rows == nullptr ? blockIdx.x : rows[blockIdx.x];
+  auto* x = reinterpret_cast<float2*>(hidden + row * width);
+  const auto* d =
+      reinterpret_cast<const __nv_bfloat162*>(delta == nullptr ? nullptr : delta + row * width);
+  const int pairs = width / 2;
+  float squares = 0;
+  for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
+    float2 v = x[i];
+    if (d != nullptr) {
+      const float2 add = widen(d[i]);
+      v.x += add.x;
+      v.y += add.y;
+      x[i] = v;
+    }
+    squares += v.x * v.x + v.y * v.y;
+  }
+  const float scale = rsqrtf(block_sum(squares) / static_cast<float>(width) + epsilon);
+  auto* to = reinterpret_cast<__nv_bfloat162*>(out + static_cast<std::size_t>(blockIdx.x) * width);
+  const auto* w = reinterpret_cast<const float2*>(weight);
+  for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
+    const float2 v = x[i];
+    const float2 g = w[i];
+    to[i] = __floats2bfloat162_rn(v.x * scale * g.x, v.y * scale * g.y);
+  }
+}
+
+__global__ void add_kernel(float2* __restrict__ hidden, const __nv_bfloat162* __restrict__ delta,
+                           std::size_t pairs) {
+  const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= pairs)
+    return;
+  float2 v = hidden[i];
+  const float2 d = widen(delta[i]);
+  v.x += d.x;
+  v.y += d.y;
+  hidden[i] = v;
+}
+
+/// A warp a head: grid (tokens, ceil((heads + 2 kv_heads) / warps)).
+__global__ void rotate_kernel(rope_store r) {
+  const int token = blockIdx.x;
+  const int head = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const int all = r.heads + 2 * r.kv_heads;
+  if (head >= all)
+    return;
+  const int slot = r.slots[token];
+  if (slot < 0)
+    return;
+  const int d = r.head_dim;
+  const int half = d / 2;
+  auto* x = r.qkv + (static_cast<std::size_t>(token) * all + head) * d;
+  const bool is_v = head >= r.heads + r.kv_heads;
+  const bool is_q = head < r.heads;
+  const float* norm = is_v ? nullptr : is_q ? r.q_norm : r.k_norm;
+  const float* bias = r.bias == nullptr ? nullptr : r.bias + static_cast<std::size_t>(head) * d;
+  // Up to 4 pairs a lane: head_dim <= 256.
+  float a[4];
+  float b[4];
+  float squares = 0;
+  int count = 0;
+  for (int i = lane; i < half; i += 32, ++count) {
+    const int ia = r.interleaved ? 2 * i : i;
+    const int ib = r.interleaved ? 2 * i + 1 : i + half;
+    a[count] = __bfloat162float(x[ia]) + (bias != nullptr ? bias[ia] : 0.0F);
+    b[count] = __bfloat162float(x[ib]) + (bias != nullptr ? bias[ib] : 0.0F);
+    squares += a[count] * a[count] + b[count] * b[count];
+  }
+  const float scale =
+      norm != nullptr ? rsqrtf(warp_sum(squares) / static_cast<float>(d) + r.epsilon) : 1.0F;
+  __nv_bfloat16* to = x;
+  if (!is_q) {
+    const int kv_head = (head - r.heads) % r.kv_heads;
+    to = (is_v ? r.v_pool : r.k_pool) + (static_cast<std::size_t>(slot) * r.kv_heads + kv_head) * d;
+  }
+  const float* angles = r.table + static_cast<std::size_t>(r.positions[token]) * d;
+  count = 0;
+  for (int i = lane; i < half; i += 32, ++count) {
+    const int ia = r.interleaved ? 2 * i : i;
+    const int ib = r.interleaved ? 2 * i + 1 : i + half;
+    float u = a[count];
+    float v = b[count];
+    if (norm != nullptr) {
+      u *= scale * norm[ia];
+      v *= scale * norm[ib];
+    }
+    if (!is_v) {
+      const float c = angles[i];
+      const float s = angles[half + i];
+      const float rotated = u * c - v * s;
+      v = u * s + v * c;
+      u = rotated;
+    }
+    to[ia] = __float2bfloat16(u);
+    to[ib] = __float2bfloat16(v);
+  }
+}
+
+__device__ __forceinline__ float silu(float x) {
+  return x / (1.0F + __expf(-x));
+}
+
+__global__ void swiglu_kernel(const bf16x8* __restrict__ in, uint2* __restrict__ out,
+                              std::size_t count) {
+  const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count)
+    return;
+  const bf16x8 v = in[i];
+  __nv_bfloat162 pair[2];
+#pragma unroll
+  for (int p = 0; p < 2; ++p) {
+    const float2 one = widen(v.pair[2 * p]);
+    const float2 two = widen(v.pair[2 * p + 1]);
+    pair[p] = __floats2bfloat162_rn(silu(one.x) * one.y, silu(two.x) * two.y);
+  }
+  out[i] = *reinterpret_cast<uint2*>(pair);
+}
+
+__global__ void copy_blocks_kernel(__nv_bfloat16* pool, const std::int32_t* __restrict__ from_to,
+                                   std::size_t block_values) {
+  const auto* from = reinterpret_cast<const uint4*>(
+      pool + static_cast<std::size_t>(from_to[2 * blockIdx.x]) * block_values);
+  auto* to = reinterpret_cast<uint4*>(pool + static_cast<std::size_t>(from_to[2 * blockIdx.x + 1]) *
+                                                 block_values);
+  for (std::size_t i = threadIdx.x; i < block_values / 8; i += blockDim.x)
+    to[i] = from[i];
+}
+
+__global__ void narrow_kernel(const float* __restrict__ in, __nv_bfloat16* __restrict__ out,
+                              std::size_t values) {
+  const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < values)
+    out[i] = __float2bfloat16(in[i]);
+}
+
+__global__ void argmax_kernel(const float* __restrict__ values, std::int32_t* __restrict__ index,
+                              int width) {
+  const float* row = values + static_cast<std::size_t>(blockIdx.x) * width;
+  float best = -INFINITY;
+  int at = width;
+  for (int i = threadIdx.x; i < width; i += blockDim.x)
+    if (row[i] > best) {
+      best = row[i];
+      at = i;
+    }
+  auto better = [&](float other, int other_at) {
+    if (other > best || (other == best && other_at < at)) {
+      best = other;
+      at = other_at;
+    }
+  };
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    const float other = __shfl_xor_sync(0xffffffffU, best, offset);
+    const int other_at = __shfl_xor_sync(0xffffffffU, at, offset);
+    better(other, other_at);
+  }
+  __shared__ float bests[32];
+  __shared__ int ats[32];
+  if (threadIdx.x % 32 == 0) {
+    bests[threadIdx.x / 32] = best;
+    ats[threadIdx.x / 32] = at;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (unsigned w = 1; w < blockDim.x / 32; ++w)
+      better(bests[w], ats[w]);
+    index[blockIdx.x] = at < width ? at : 0; // all NaN: token 0
+  }
+}
+
+__global__ void fill_random_kernel(__nv_bfloat16* out, std::size_t values, float scale,
+                                   std::uint64_t seed) {
+  const std::size_t stride = static_cast<std::size_t>(gridDim.x) * blockDim.x;
+  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < values;
+       i += stride) {
+    std::uint64_t z = seed + (i + 1) * 0x9e3779b97f4a7c15ULL; // splitmix64
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    z ^= z >> 31;
+    const float unit = static_cast<float>(z >> 40) * (2.0F / (1 << 24)) - 1.0F;
+    out[i] = __float2bfloat16(unit * scale);
+  }
+}
+
+__global__ void advance_kernel(advance_args a) {
+  const int s = blockIdx.x * blockDim.x + threadIdx.x;
+  if (s >= a.sequences || a.lengths[s] == 0)
+    return;
+  const int token = a.chosen[s];
+  a.history[static_cast<std::size_t>(*a.step) * a.sequences + s] = token;
+  a.ids[s] = token;
+  const int position = a.positions[s] + 1;
+  a.positions[s] = position;
+  a.lengths[s] = position + 1;
+  a.slots[s] =
+      a.tables[static_cast<std::size_t>(s) * a.table_stride + position / 16] * 16 + position % 16;
+}
+
+__global__ void count_kernel(std::int32_t* step) {
+  ++*step;
+}
+
+__device__ __forceinline__ bf16x8 load_once(const __nv_bfloat16* p) {
+  // Weights are read once a step: they need not push x out of the cache.
+  const uint4 v = __ldcs(reinterpret_cast<const uint4*>(p));
+  return *reinterpret_cast<const bf16x8*>(&v);
+}
+
+/// ROWS rows of w against M rows of x by one warp; every lane ends with all sums.
+template <int M, int ROWS>
+__device__ __forceinline__ void dot_rows(const __nv_bfloat16* __restrict__ x,
+                                         const __nv_bfloat16* __restrict__ w, int k, int lane,
+                                         float (&sum)[ROWS][M]) {
+  constexpr int unroll = ROWS == 1 ? 4 : 2;
+#pragma unroll
+  for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+      sum[r][m] = 0;
+  int at = lane * 8;
+  auto accumulate = [&](const bf16x8(&weights)[ROWS], int where) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      const bf16x8 input =
+          *reinterpret_cast<const bf16x8*>(x + static_cast<std::size_t>(m) * k + where);
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float2 a = widen(weights[r].pair[i]);
+          const float2 b = widen(input.pair[i]);
+          sum[r][m] = fmaf(a.x, b.x, sum[r][m]);
+          sum[r][m] = fmaf(a.y, b.y, sum[r][m]);
+        }
+    }
+  };
+  for (; at + (unroll - 1) * 256 < k; at += unroll * 256) {
+    bf16x8 weights[unroll][ROWS];
+#pragma unroll
+    for (int u = 0; u < unroll; ++u)
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r)
+        weights[u][r] = load_once(w + static_cast<std::size_t>(r) * k + at + u * 256);
+#pragma unroll
+    for (int u = 0; u < unroll; ++u)
+      accumulate(weights[u], at + u * 256);
+  }
+  for (; at < k; at += 256) {
+    bf16x8 weights[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+      weights[r] = load_once(w + static_cast<std::size_t>(r) * k + at);
+    accumulate(weights, at);
+  }
+#pragma unroll
+  for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+      sum[r][m] = warp_sum(sum[r][m]);
+}
+
+constexpr int gemv_warps = 4;
+
+template <int M, bool SWIGLU, class Y>
+__global__ void __launch_bounds__(gemv_warps * 32)
+    gemv_kernel(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restrict__ w,
+                Y* __restrict__ y, int n, int k) {
+  constexpr int rows = 2;
+  const int pair = blockIdx.x * gemv_warps + threadIdx.x / 32;
+  const int row = pair * rows;
+  if (row >= n)
+    return;
+  const int lane = threadIdx.x % 32;
+  float sum[rows][M];
+  dot_rows<M, rows>(x, w + static_cast<std::size_t>(row) * k, k, lane, sum);
+  if (lane != 0)
+    return;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    if constexpr (SWIGLU) {
+      y[static_cast<std::size_t>(m) * (n / 2) + pair] = static_cast<Y>(silu(sum[0][m]) * sum[1][m]);
+    } else {
+      y[static_cast<std::size_t>(m) * n + row] = static_cast<Y>(sum[0][m]);
+      y[static_cast<std::size_t>(m) * n + row + 1] = static_cast<Y>(sum[1][m]);
+    }
+  }
+}
+
+template <bool SWIGLU, class Y>
+void launch_gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, Y* y, int m, int n, int k,
+                 cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>((n / 2 + gemv_warps - 1) / gemv_warps);
+  switch (m) {
+  case 1:
+    gemv_kernel<1, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
+    break;
+  case 2:
+    gemv_kernel<2, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
+    break;
+  case 3:
+    gemv_kernel<3, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
+    break;
+  default:
+    gemv_kernel<4, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
+    break;
+  }
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+unsigned blocks_of(std::size_t items, unsigned block) {
+  return static_cast<unsigned>((items + block - 1) / block);
+}
+
+} // namespace
+
+void embed(const __nv_bfloat16* table, const std::int32_t* ids, float* hidden, int tokens,
+           int width, cudaStream_t stream) {
+  embed_kernel<<<static_cast<unsigned>(tokens), 256, 0, stream>>>(table, ids, hidden, width);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void rms_norm(float* hidden, const __nv_bfloat16* delta, const float* weight, __nv_bfloat16* out,
+              const std::int32_t* rows, int tokens, int width, float epsilon, cudaStream_t stream) {
+  if (tokens == 0)
+    return;
+  const unsigned block = width >= 2048 ? 512 : 256;
+  rms_norm_kernel<<<static_cast<unsigned>(tokens), block, 0, stream>>>(hidden, delta, weight, out,
+                                                                       rows, width, epsilon);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void add(float* hidden, const __nv_bfloat16* delta, std::size_t values, cudaStream_t stream) {
+  add_kernel<<<blocks_of(values / 2, 256), 256, 0, stream>>>(
+      reinterpret_cast<float2*>(hidden), reinterpret_cast<const __nv_bfloat162*>(delta),
+      values / 2);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void rotate_and_store(const rope_store& r, int tokens, cudaStream_t stream) {
+  constexpr int warps = 4;
+  const int all = r.heads + 2 * r.kv_heads;
+  rotate_kernel<<<dim3(static_cast<unsigned>(tokens),
+                       blocks_of(static_cast<std::size_t>(all), warps)),
+                  warps * 32, 0, stream>>>(r);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void swiglu(const __nv_bfloat16* gate_up, __nv_bfloat16* out, int tokens, int ffn,
+            cudaStream_t stream) {
+  const std::size_t count = static_cast<std::size_t>(tokens) * ffn / 4;
+  swiglu_kernel<<<blocks_of(count, 256), 256, 0, stream>>>(reinterpret_cast<const bf16x8*>(gate_up),
+                                                           reinterpret_cast<uint2*>(out), count);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void copy_blocks(__nv_bfloat16* pool, const std::int32_t* from_to, int pairs,
+                 std::size_t block_values, cudaStream_t stream) {
+  if (pairs == 0)
+    return;
+  copy_blocks_kernel<<<static_cast<unsigned>(pairs), 256, 0, stream>>>(pool, from_to, block_values);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void argmax(const float* values, std::int32_t* index, int rows, int width, cudaStream_t stream) {
+  if (rows == 0)
+    return;
+  argmax_kernel<<<static_cast<unsigned>(rows), 1024, 0, stream>>>(values, index, width);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void fill_random(__nv_bfloat16* out, std::size_t values, float scale, std::uint64_t seed,
+                 cudaStream_t stream) {
+  fill_random_kernel<<<2048, 256, 0, stream>>>(out, values, scale, seed);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void advance(const advance_args& a, cudaStream_t stream) {
+  advance_kernel<<<blocks_of(static_cast<std::size_t>(a.sequences), 256), 256, 0, stream>>>(a);
+  count_kernel<<<1, 1, 0, stream>>>(a.step);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void narrow(const float* in, __nv_bfloat16* out, std::size_t values, cudaStream_t stream) {
+  narrow_kernel<<<blocks_of(values, 256), 256, 0, stream>>>(in, out, values);
+  HEXGEN_CUDA_CHECK(cudaGetLastError());
+}
+
+void gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* y, int m, int n, int k,
+          cudaStream_t stream) {
+  launch_gemv<false>(x, w, y, m, n, k, stream);
+}
+
+void gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, float* y, int m, int n, int k,
+          cudaStream_t stream) {
+  launch_gemv<false>(x, w, y, m, n, k, stream);
+}
+
+void gemv_swiglu(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* out, int m, int n,
+                 int k, cudaStream_t stream) {
+  launch_gemv<true>(x, w, out, m, n, k, stream);
+}
+
+} // namespace hexgen::compute::cuda

@@ -1,0 +1,65 @@
+// A shard's weights on the GPU, as bf16, laid out for the products that read them.
+#pragma once
+
+#include "compute/cuda/device_buffer.hpp"
+#include "compute/model_file.hpp"
+#include "compute/shard.hpp"
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace hexgen::compute::cuda {
+
+struct layer_weights {
+  __nv_bfloat16* qkv = nullptr;     // [(heads + 2 kv_heads) head_dim, hidden], this rank's heads
+  __nv_bfloat16* output = nullptr;  // [hidden, heads head_dim]
+  __nv_bfloat16* gate_up = nullptr; // [2 ffn, hidden], gate and up rows in turn
+  __nv_bfloat16* down = nullptr;    // [hidden, ffn]
+  float* attention_norm = nullptr;  // [hidden]
+  float* ffn_norm = nullptr;        // [hidden]
+  float* qkv_bias = nullptr;        // [(heads + 2 kv_heads) head_dim] or nullptr
+  float* q_norm = nullptr;          // [head_dim] or nullptr
+  float* k_norm = nullptr;
+};
+
+/// A rank's widths.
+struct local_shape {
+  int heads = 0, kv_heads = 0, ffn = 0, vocab = 0;
+  int ffn_begin = 0; // first row of gate and up
+  [[nodiscard]] static local_shape of(const model_config& config, const shard& part);
+};
+
+/// Where the values come from: a file, or the device's own random numbers (shapes alone count).
+struct weight_source {
+  const model_file* file = nullptr; // nullptr: random
+  std::uint64_t seed = 1;
+  std::function<void(std::uint64_t, std::uint64_t)> progress;
+};
+
+class device_weights {
+public:
+  /// Loads through two pinned buffers: one is filled while the other travels. Throws file_error,
+  /// cuda_error.
+  device_weights(const model_config& config, const shard& part, const weight_source& source,
+                 cudaStream_t stream);
+  [[nodiscard]] const std::vector<layer_weights>& layers() const { return layers_; }
+  [[nodiscard]] const __nv_bfloat16* embedding() const {
+    return embedding_;
+  }                                                                 // first stage's leader
+  [[nodiscard]] const __nv_bfloat16* head() const { return head_; } // [local vocab, hidden]
+  [[nodiscard]] const float* output_norm() const { return output_norm_; }
+  [[nodiscard]] static std::uint64_t bytes(const model_config& config, const shard& part);
+
+private:
+  class loader;
+  device_buffer<unsigned char> arena_;
+  std::vector<layer_weights> layers_;
+  __nv_bfloat16* embedding_ = nullptr;
+  __nv_bfloat16* head_ = nullptr;
+  float* output_norm_ = nullptr;
+};
+
+} // namespace hexgen::compute::cuda

@@ -1,0 +1,275 @@
+// GPU tables in one command, without network: correctness on this card first, then decode and
+// prefill rates of a shape with random weights, each beside its limit.
+#include "compute/cuda_backend.hpp"
+#include "compute/synthetic.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+using namespace hexgen::compute;
+using clock_type = std::chrono::steady_clock;
+
+namespace {
+
+double seconds_since(clock_type::time_point begin) {
+  return std::chrono::duration<double>(clock_type::now() - begin).count();
+}
+
+/// A model of which only the shape counts: the GPU draws the weights.
+class shape_only final : public model_file {
+public:
+  explicit shape_only(model_config config) : config_(std::move(config)) {}
+  const model_config& config() const override { return config_; }
+  const tensor_view* find(std::string_view) const override { return nullptr; }
+  std::span<const tensor_view> tensors() const override { return {}; }
+  std::uint64_t total_bytes() const override { return 0; }
+
+private:
+  model_config config_;
+};
+
+model_config shape(const std::string& name) {
+  model_config c;
+  c.name = name;
+  c.architecture = "llama";
+  c.context = 4096;
+  c.head_dim = 128;
+  if (name == "llama-2-7b") {
+    c.layers = 32, c.hidden = 4096, c.heads = 32, c.kv_heads = 32, c.ffn = 11008, c.vocab = 32000;
+  } else if (name == "llama-3-8b") {
+    c.layers = 32, c.hidden = 4096, c.heads = 32, c.kv_heads = 8, c.ffn = 14336, c.vocab = 128256;
+  } else {
+    std::fprintf(stderr, "unknown shape %s (llama-2-7b, llama-3-8b)\n", name.c_str());
+    std::exit(2);
+  }
+  return c;
+}
+
+shard whole(const model_config& c) {
+  return make_shards(c, 0, c.layers, {1.0}).front();
+}
+
+std::vector<std::uint32_t> blocks_for(int sequence, int tokens) {
+  const int each = (tokens + block_tokens - 1) / block_tokens;
+  std::vector<std::uint32_t> out;
+  for (int b = 0; b < each; ++b)
+    out.push_back(static_cast<std::uint32_t>(sequence * each + b));
+  return out;
+}
+
+/// Teacher-forced logits at every position, GPU against the CPU's float32 reference.
+bool check_family(const char* name, const model_config& config, int chunk) {
+  const auto model = make_synthetic_model(config, tensor_type::bf16, 7);
+  constexpr int tokens = 150;
+  executor_options options;
+  options.kernels = kernel_kind::reference;
+  options.max_step_tokens = 512;
+  options.max_logit_rows = tokens;
+  gpu_options gpu;
+  gpu.max_sequences = 8;
+  gpu.max_context = 512;
+  solo_collective alone;
+  auto cpu = make_cpu_executor(model, whole(config), options);
+  auto device = make_gpu_executor(model, whole(config), options, gpu);
+  cpu->allocate_kv(64);
+  device->allocate_kv(64);
+  std::mt19937 random(3);
+  std::vector<std::int32_t> ids(tokens);
+  for (auto& id : ids)
+    id = static_cast<std::int32_t>(random() % static_cast<unsigned>(config.vocab));
+  const auto vocab = static_cast<std::size_t>(config.vocab);
+  std::vector<float> expected(tokens * vocab);
+  std::vector<float> got(tokens * vocab);
+  std::vector<float> hidden(static_cast<std::size_t>(tokens) *
+                            static_cast<std::size_t>(config.hidden));
+  auto table = blocks_for(0, tokens);
+  std::reverse(table.begin(), table.end());
+  step all;
+  all.entries = {{1, 0, tokens, tokens, table}};
+  cpu->run(all, ids, hidden, expected, alone);
+  for (int at = 0; at < tokens;) {
+    const int n = std::min(chunk, tokens - at);
+    step part;
+    part.entries = {{1, at, n, n, table}};
+    device->run(part,
+                std::span(ids).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n)),
+                hidden,
+                std::span(got).subspan(static_cast<std::size_t>(at) * vocab,
+                                       static_cast<std::size_t>(n) * vocab),
+                alone);
+    at += n;
+  }
+  double squares = 0;
+  double reference = 0;
+  double worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double d = static_cast<double>(got[i]) - static_cast<double>(expected[i]);
+    squares += d * d;
+    reference += static_cast<double>(expected[i]) * static_cast<double>(expected[i]);
+    worst = std::max(worst, std::isfinite(got[i]) ? std::abs(d) : 1e9);
+  }
+  const double relative = std::sqrt(squares / reference);
+  // bf16 keeps 8 bits: about 2^-9 a rounding, some ten roundings a layer added as noise.
+  const double allowed = std::ldexp(1.0, -9) * std::sqrt(10.0 * config.layers + 2);
+  const bool ok = relative < allowed;
+  std::printf("check %-22s chunk %3d: relative error %.2e (allowed %.2e), worst %.3g  %s\n", name,
+              chunk, relative, allowed, worst, ok ? "ok" : "FAILED");
+  return ok;
+}
+
+bool checks() {
+  bool ok = true;
+  struct family {
+    const char* name;
+    const char* architecture;
+    int heads, kv_heads, head_dim;
+  };
+  for (const auto& f : {family{"llama mha d64", "llama", 4, 4, 64},
+                        {"llama group 3 d64", "llama", 9, 3, 64},
+                        {"mistral group 4 d128", "mistral", 8, 2, 128},
+                        {"qwen2 group 7 d128", "qwen2", 7, 1, 128},
+                        {"qwen3 group 5 d128", "qwen3", 10, 2, 128},
+                        {"llama group 8 d128", "llama", 8, 1, 128}}) {
+    auto c = tiny_config(f.architecture);
+    c.heads = f.heads;
+    c.kv_heads = f.kv_heads;
+    c.head_dim = f.head_dim;
+    c.hidden = 256;
+    c.ffn = 512;
+    c.layers = 3;
+    for (const int chunk : {150, 37, 1})
+      ok = check_family(f.name, c, chunk) && ok;
+  }
+  return ok;
+}
+
+struct result {
+  int batch;
+  double tokens_per_s, limit;
+};
+
+void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
+                 const std::vector<int>& batches) {
+  const auto config = shape(name);
+  auto model = std::make_shared<shape_only>(config);
+  constexpr int prompt = 512;
+  constexpr int output = 128;
+  const int widest = *std::max_element(batches.begin(), batches.end());
+  executor_options options;
+  options.max_step_tokens = 2048;
+  options.max_logit_rows = widest;
+  gpu_options gpu;
+  gpu.max_sequences = widest;
+  gpu.max_context = 2048;
+  gpu.random_weights = true;
+  auto device = make_gpu_executor(model, whole(config), options, gpu);
+  const auto memory = device->memory();
+  std::string why;
+  const auto free_bytes = list_gpus(why).front().free_bytes;
+  const int each = (prompt + output + block_tokens - 1) / block_tokens;
+  const auto fits = static_cast<int>((free_bytes - (2ULL << 30)) / memory.kv_block_bytes /
+                                     static_cast<unsigned>(each));
+  device->allocate_kv(
+      static_cast<std::uint32_t>(std::max(2048 / block_tokens, std::min(fits, widest) * each)));
+  solo_collective alone;
+  std::mt19937 random(1);
+  std::vector<std::int32_t> ids(2048);
+  for (auto& id : ids)
+    id = static_cast<std::int32_t>(random() % static_cast<unsigned>(config.vocab));
+  std::vector<float> hidden(2048 * static_cast<std::size_t>(config.hidden));
+  const double weights = static_cast<double>(memory.weight_bytes) -
+                         2.0 * config.vocab * config.hidden; // the embedding is looked up, not read
+  const double layer_params = weights / 2 - static_cast<double>(config.vocab) * config.hidden;
+  const double kv_per_token = static_cast<double>(memory.kv_block_bytes) / block_tokens;
+
+  for (const int n : {512, 2048}) {
+    step prefill;
+    prefill.entries = {{1, 0, n, 1, blocks_for(0, n)}};
+    std::vector<std::int32_t> token(1);
+    const auto part = std::span(ids).first(static_cast<std::size_t>(n));
+    for (int i = 0; i < 2; ++i)
+      device->run_greedy(prefill, part, hidden, token, alone);
+    std::vector<double> times;
+    for (int i = 0; i < 9; ++i) {
+      const auto begin = clock_type::now();
+      device->run_greedy(prefill, part, hidden, token, alone);
+      times.push_back(seconds_since(begin));
+    }
+    std::nth_element(times.begin(), times.begin() + 4, times.end());
+    const double flops =
+        2 * layer_params * n + 2.0 * n * n * config.heads * config.head_dim * config.layers;
+    std::printf("%s prefill %4d: %8.2f ms %9.0f tok/s  %6.1f TFLOP/s = %4.1f %% of %.0f\n",
+                name.c_str(), n, times[4] * 1e3, n / times[4], flops / times[4] * 1e-12,
+                flops / times[4] * 1e-10 / flops_t, flops_t);
+  }
+  for (const int batch : batches) {
+    if (batch > fits) {
+      std::printf("%s decode %3d: the KV of %d sequences does not fit\n", name.c_str(), batch,
+                  batch);
+      continue;
+    }
+    step s;
+    std::vector<std::int32_t> first;
+    for (int q = 0; q < batch; ++q) {
+      s.entries.push_back(
+          {static_cast<std::uint64_t>(q), prompt, 1, 1, blocks_for(q, prompt + output)});
+      first.push_back(ids[static_cast<std::size_t>(q)]);
+    }
+    constexpr int steps = output - 1;
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(steps * batch));
+    device->decode_greedy(s, first, steps, tokens); // makes the graph, times the products
+    std::vector<double> times;
+    for (int i = 0; i < 5; ++i) {
+      const auto begin = clock_type::now();
+      device->decode_greedy(s, first, steps, tokens);
+      times.push_back(seconds_since(begin));
+    }
+    std::nth_element(times.begin(), times.begin() + 2, times.end());
+    const double step_s = times[2] / steps;
+    const double bytes = weights + batch * kv_per_token * (prompt + output / 2.0);
+    const double limit = batch / (bytes / (memory_tb_s * 1e12));
+    // The same through run_greedy: host work, upload and read-back of every step.
+    std::vector<std::int32_t> chosen(static_cast<std::size_t>(batch));
+    device->run_greedy(s, first, hidden, chosen, alone);
+    const auto begin = clock_type::now();
+    for (int i = 0; i < 30; ++i)
+      device->run_greedy(s, first, hidden, chosen, alone);
+    const double stepped = seconds_since(begin) / 30;
+    std::printf("%s decode %3d: %8.3f ms/step %9.1f tok/s  limit %9.1f = %5.1f %%   stepped from "
+                "the host %8.3f ms\n",
+                name.c_str(), batch, step_s * 1e3, batch / step_s, limit,
+                100 * batch / step_s / limit, stepped * 1e3);
+  }
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  std::string why;
+  const auto gpus = list_gpus(why);
+  if (gpus.empty()) {
+    std::fprintf(stderr, "bench_gpu: no usable GPU: %s\n", why.c_str());
+    return 1;
+  }
+  std::printf("%s, %d multiprocessors, %.1f GiB\n", gpus[0].name.c_str(), gpus[0].multiprocessors,
+              static_cast<double>(gpus[0].memory_bytes) / (1 << 30));
+  // Measured ceilings: dense bf16 about 800 TFLOP/s on both; memory by card.
+  const double memory = gpus[0].name.find("H200") != std::string::npos ? 4.64 : 3.0;
+  bool ok = true;
+  std::string only;
+  for (int i = 1; i < argc; ++i)
+    only = argv[i];
+  if (only.empty() || only == "check")
+    ok = checks();
+  for (const char* name : {"llama-2-7b", "llama-3-8b"})
+    if (only.empty() || only == name)
+      bench_shape(name, memory, 800, {1, 8, 32, 64, 128, 256});
+  return ok ? 0 : 1;
+}
