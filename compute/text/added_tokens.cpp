@@ -1,13 +1,34 @@
 #include "compute/text/added_tokens.hpp"
 
+#include "compute/text/unicode.hpp"
+
 #include <algorithm>
 
 namespace hexgen::compute {
 
 namespace {
 
-bool is_space(char c) {
-  return c == ' ' || (c >= '\t' && c <= '\r');
+// Bytes of the white space that `text` ends with, before a token that takes it.
+std::size_t space_before(std::string_view text) {
+  std::size_t taken = 0;
+  while (taken < text.size()) {
+    const auto rest = text.substr(0, text.size() - taken);
+    auto start = rest.size() - 1;
+    while (start > 0 && (static_cast<unsigned char>(rest[start]) & 0xC0U) == 0x80U)
+      --start;
+    if (!is_white_space(decode_utf8(rest.substr(start)).code))
+      break;
+    taken += rest.size() - start;
+  }
+  return taken;
+}
+
+std::size_t space_after(std::string_view text) {
+  std::size_t taken = 0;
+  for (auto c = decode_utf8(text); c.bytes > 0 && is_white_space(c.code);
+       c = decode_utf8(text.substr(taken)))
+    taken += c.bytes;
+  return taken;
 }
 
 } // namespace
@@ -52,14 +73,14 @@ std::vector<text_part> added_tokens::split(std::string_view text, bool parse_spe
       continue;
     }
     auto end = i;
-    while (found->token.strip_left && end > begin && is_space(text[end - 1]))
-      --end;
+    if (found->token.strip_left)
+      end -= space_before(text.substr(begin, end - begin));
     if (end > begin)
       parts.push_back({-1, text.substr(begin, end - begin)});
-    parts.push_back({found->token.id, found->text});
+    parts.push_back({found->token.id, found->text, found->token.in_text});
     i += found->text.size();
-    while (found->token.strip_right && i < text.size() && is_space(text[i]))
-      ++i;
+    if (found->token.strip_right)
+      i += space_after(text.substr(i));
     begin = i;
   }
   if (begin < text.size())

@@ -13,6 +13,7 @@ namespace hexgen::compute {
 struct text_part {
   token_id id = -1;
   std::string_view text;
+  bool in_text = false; // of a token
 };
 
 /// Immutable. At each place of the text the longest added token wins, the leftmost place first.

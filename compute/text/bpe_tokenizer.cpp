@@ -38,14 +38,14 @@ public:
   }
 
 private:
-  void encode_part(std::string_view text, bool, std::vector<token_id>& out) const override {
+  void encode_part(std::string_view text, part_place, std::vector<token_id>& out) const override {
     std::string changed;
     if (options_.compose) {
       changed = nfc(text);
       text = changed;
     }
     std::string prefixed;
-    if (options_.prefix_space && text.front() != ' ') {
+    if (options_.prefix_space && text.substr(0, 1) != " ") {
       prefixed = " " + std::string(text);
       text = prefixed;
     }

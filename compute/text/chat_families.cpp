@@ -25,9 +25,7 @@ void check_roles(const messages_t& messages) {
 }
 
 bool is_space(char32_t c) { // str.isspace() of Python
-  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
-         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-         c == 0x205F || c == 0x3000;
+  return is_white_space(c) || (c >= 0x1C && c <= 0x1F);
 }
 
 std::string_view strip(std::string_view text) {

@@ -160,6 +160,10 @@ std::shared_ptr<const tokenizer> tokenizer_of_model(const std::string& name, std
   if (charsmap || squeezes_spaces)
     bad_tokenizer(v.file, "normalizer_spec",
                   "models that change the text before cutting it are not served");
+  // SentencePiece's own symbols are cut out of the text without being breaks in it.
+  for (std::size_t i = 0; i < v.pieces.size(); ++i)
+    if (v.kinds[i] == token_kind::user_defined)
+      v.added.push_back({static_cast<token_id>(i), false, false, false, true});
   apply_settings(v, settings);
   complete_vocabulary(v);
   sentencepiece_options options;

@@ -73,12 +73,15 @@ private:
     return options_.prefix != space_prefix::never;
   }
 
-  void encode_part(std::string_view text, bool first, std::vector<token_id>& out) const override {
-    const bool begins_with_space =
-        text.front() == ' ' || text.substr(0, space_mark.size()) == space_mark;
-    const bool prefix = options_.prefix == space_prefix::parts ||
-                        (options_.prefix == space_prefix::parts_if_absent && !begins_with_space) ||
-                        (options_.prefix == space_prefix::start && first && !begins_with_space);
+  void encode_part(std::string_view text, part_place place,
+                   std::vector<token_id>& out) const override {
+    const bool has_space =
+        text.substr(0, 1) == " " || text.substr(0, space_mark.size()) == space_mark;
+    const bool prefix =
+        place != part_place::text &&
+        (options_.prefix == space_prefix::parts ||
+         (options_.prefix == space_prefix::parts_if_absent && !has_space) ||
+         (options_.prefix == space_prefix::start && place == part_place::start && !has_space));
     std::string marked = prefix ? std::string(space_mark) : std::string();
     marked += replace_all(text, " ", space_mark);
     pair_merger merger;

@@ -24,13 +24,13 @@ std::vector<token_id> text_tokenizer::encode(std::string_view text, bool parse_s
   if (add_bos && vocabulary_->add_bos)
     ids.push_back(vocabulary_->bos);
   const auto whole = well_formed_utf8(text);
-  bool first = true;
+  auto place = part_place::start;
   for (const auto& part : added_.split(whole, parse_special)) {
+    if (part.id < 0 || (part.in_text && place != part_place::text))
+      encode_part(part.id < 0 ? part.text : std::string_view(), place, ids);
     if (part.id >= 0)
       ids.push_back(part.id);
-    else
-      encode_part(part.text, first, ids);
-    first = false;
+    place = part.id >= 0 && !part.in_text ? part_place::token : part_place::text;
   }
   return ids;
 }
@@ -50,10 +50,8 @@ std::string tokenizer::decode(std::span<const token_id> ids, bool skip_special) 
   bool first = drops_first_space();
   for (const auto id : ids) {
     const auto bytes = piece(id, skip_special);
-    const bool drop = first && !bytes.empty() && bytes.front() == ' ' && !is_special(id);
-    text.append(bytes, drop ? 1 : 0);
-    // Special tokens before the text do not use up the space that encoding put in front of it.
-    first = first && is_special(id);
+    text.append(bytes, first && !bytes.empty() && bytes.front() == ' ' ? 1 : 0);
+    first = first && bytes.empty();
   }
   return text;
 }

@@ -5,12 +5,16 @@
 #include "compute/text/vocabulary.hpp"
 #include "compute/tokenizer.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace hexgen::compute {
+
+/// What a part of the text comes after.
+enum class part_place : std::uint8_t { start, token, text };
 
 class text_tokenizer : public tokenizer {
 public:
@@ -29,8 +33,9 @@ public:
 protected:
   /// `v` is complete (complete_vocabulary).
   explicit text_tokenizer(vocabulary v);
-  /// Text between added tokens, not empty and well-formed. `first`: nothing came before it.
-  virtual void encode_part(std::string_view text, bool first, std::vector<token_id>& out) const = 0;
+  /// Text between added tokens, well-formed. It is empty only before a token that is in_text.
+  virtual void encode_part(std::string_view text, part_place place,
+                           std::vector<token_id>& out) const = 0;
   [[nodiscard]] const vocabulary& words() const { return *vocabulary_; }
   /// The bytes of each token; the derived class fills it.
   std::vector<std::string> outputs_;

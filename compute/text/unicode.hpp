@@ -23,6 +23,9 @@ struct utf8_char {
 /// True when `text` (up to 3 bytes) could still grow into a well-formed code point.
 [[nodiscard]] bool is_utf8_prefix(std::string_view text);
 
+/// Unicode's White_Space property.
+[[nodiscard]] bool is_white_space(char32_t code);
+
 void append_utf8(std::string& out, char32_t code);
 
 /// `text` with every ill-formed run replaced by U+FFFD, as the Unicode standard advises (one for

@@ -59,7 +59,7 @@ void complete_vocabulary(vocabulary& v) {
     if (listed[i] || v.pieces[i].empty() ||
         (kind != token_kind::control && kind != token_kind::user_defined))
       continue;
-    v.added.push_back({static_cast<token_id>(i), kind == token_kind::control, false, false});
+    v.added.push_back({static_cast<token_id>(i), kind == token_kind::control});
   }
   if (v.eos >= 0)
     v.end_ids.push_back(v.eos);

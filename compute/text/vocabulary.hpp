@@ -32,6 +32,7 @@ struct added_token {
   bool special = false;     // looked for only when special tokens are parsed
   bool strip_left = false;  // takes the white space before it
   bool strip_right = false; // takes the white space after it
+  bool in_text = false;     // no break in the text: no space is put in front of what follows
 };
 
 /// Filled by a reader, then given to a tokenizer. `pieces` are as in the file (byte-level pieces
