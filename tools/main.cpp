@@ -1,4 +1,5 @@
 // hexgen: one binary, one verb for each thing that it does.
+#include "tools/bench_serve/bench_serve.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
 
@@ -36,6 +37,8 @@ int main(int argc, char** argv) {
     if (const auto verb = planning_verb(argv[1]); verb != nullptr)
       return verb(argc - 1, argv + 1);
 #endif
+  if (argc > 1 && std::string_view(argv[1]) == "bench")
+    return bench_main(argc - 1, argv + 1); // has vLLM's flags, which it reads by itself
   CLI::App app{about, "hexgen"};
   app.set_version_flag("--version", std::string("hexgen ") + HEXGEN_VERSION);
   app.set_config("--config", "", "TOML or INI file with a section for each verb");
@@ -51,6 +54,7 @@ int main(int argc, char** argv) {
   add_top(app, chosen);
   add_drain(app, chosen);
   add_doctor(app, chosen);
+  app.add_subcommand("bench", "Load an endpoint and measure it (hexgen bench --help)");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
