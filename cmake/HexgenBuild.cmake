@@ -64,7 +64,9 @@ function(hexgen_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
-# hexgen_fuzz(NAME SOURCE ROOMS...): a libFuzzer target, only with -DHEXGEN_FUZZ=ON and clang.
+# hexgen_fuzz(NAME SOURCE ROOMS...): a libFuzzer target, only with -DHEXGEN_FUZZ=ON and clang; as a
+# test it runs for HEXGEN_FUZZ_SECONDS over the corpus in fuzz_corpus/NAME of the build folder.
+set(HEXGEN_FUZZ_SECONDS 20 CACHE STRING "Seconds that each libFuzzer target runs as a test")
 function(hexgen_fuzz name source)
   if(NOT HEXGEN_FUZZ)
     return()
@@ -75,6 +77,11 @@ function(hexgen_fuzz name source)
   foreach(room ${ARGN})
     target_link_libraries(fuzz_${name} PRIVATE hexgen::${room})
   endforeach()
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz_corpus/${name})
+  add_test(NAME fuzz_${name}
+    COMMAND fuzz_${name} -max_total_time=${HEXGEN_FUZZ_SECONDS} -timeout=10 -rss_limit_mb=2048
+            -artifact_prefix=${CMAKE_BINARY_DIR}/fuzz_${name}_ ${CMAKE_BINARY_DIR}/fuzz_corpus/${name})
+  set_tests_properties(fuzz_${name} PROPERTIES FIXTURES_REQUIRED fuzz_seeds)
 endfunction()
 
 # CUDA is optional: HEXGEN_WITH_CUDA says whether the backend is built.
