@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Hexgen beside llama.cpp on this machine: same GGUF, same threads, one run, alternating.
+#   tools/bench_peers.sh [--rounds N] [--threads "1 2"] [--serve]
+# Builds the peer from PyPI's llama-cpp-python source into ${XDG_CACHE_HOME:-~/.cache}/hexgen/peers
+# once (about ten minutes on two cores); nothing of it enters this repository.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rounds=10
+threads="1 2"
+serve=0
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --rounds) rounds=$2; shift 2 ;;
+    --threads) threads=$2; shift 2 ;;
+    --serve) serve=1; shift ;;
+    -h|--help) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    *) echo "bench_peers: unknown option $1 (see --help)" >&2; exit 2 ;;
+  esac
+done
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/hexgen
+model=${HEXGEN_MODEL:-$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf}
+peers=${HEXGEN_PEERS:-$cache/peers}
+version=0.3.36
+bin=$peers/llama.cpp-$version/bin
+
+if [ ! -f "$model" ]; then
+  echo "bench_peers: no model at $model: run tools/fetch_model.sh" >&2
+  exit 1
+fi
+if [ ! -x build/bench_cpu ]; then
+  echo "bench_peers: build/bench_cpu is missing: cmake --preset release && ninja -C build" >&2
+  exit 1
+fi
+if [ ! -x "$bin/llama-bench" ] || [ ! -x "$bin/llama-server" ]; then
+  echo "bench_peers: building llama.cpp (llama-cpp-python $version) into $peers"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  python3 -m venv "$work/venv"
+  "$work/venv/bin/pip" install -q scikit-build-core
+  "$work/venv/bin/pip" download -q --no-deps --no-binary :all: --no-build-isolation \
+    "llama-cpp-python==$version" -d "$work"
+  tar -C "$work" -xzf "$work"/llama_cpp_python-*.tar.gz
+  # Built with g++ 12 the stock AMX path crashes where the machine has AMX; elsewhere the flag
+  # changes nothing.
+  native=ON
+  extra=()
+  if grep -qw amx_int8 /proc/cpuinfo && ! command -v clang++ > /dev/null; then
+    native=OFF
+    extra=(-DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_BF16=ON)
+  elif grep -qw amx_int8 /proc/cpuinfo; then
+    extra=(-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++)
+  fi
+  cmake -S "$work"/llama_cpp_python-*/vendor/llama.cpp -B "$work/build" -G Ninja \
+    -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=$native -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF \
+    -DLLAMA_BUILD_EXAMPLES=OFF -DBUILD_SHARED_LIBS=OFF "${extra[@]}" > "$work/cmake.log"
+  ninja -C "$work/build" llama-bench llama-server
+  mkdir -p "$bin"
+  cp "$work/build/bin/llama-bench" "$work/build/bin/llama-server" "$bin/"
+fi
+
+exec python3 tools/bench/compare_peers.py --model "$model" --llama "$bin" --rounds "$rounds" \
+  --threads "$threads" $([ "$serve" = 1 ] && echo --serve)
