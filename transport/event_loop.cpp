@@ -5,11 +5,15 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 
 #include <chrono>
+#include <memory>
+#include <thread>
 
 namespace hexgen::transport {
 namespace {
 
 constexpr std::chrono::microseconds spin_time{50};
+constexpr int unarmed_turns = 16;
+constexpr std::chrono::microseconds unarmed_wait{200};
 constexpr int progress_turns = 64; // then Asio's handlers get their turn
 
 /// UCX's event descriptor in Asio's reactor; it stays UCX's own.
@@ -61,6 +65,7 @@ void run_event_loop(boost::asio::io_context& io, ucx_worker* worker, wakeup wake
   if (worker != nullptr && wake != wakeup::busy)
     event = std::make_unique<ucx_event>(io, worker->event_fd());
   clock::time_point idle_since = clock::now();
+  int unarmed = 0;
   while (!io.stopped()) {
     bool worked = worker != nullptr && progress(*worker);
     if (worked || wake != wakeup::event)
@@ -68,6 +73,7 @@ void run_event_loop(boost::asio::io_context& io, ucx_worker* worker, wakeup wake
     if (wake == wakeup::busy)
       continue;
     if (worked) {
+      unarmed = 0;
       if (wake == wakeup::spin)
         idle_since = clock::now();
       continue;
@@ -75,8 +81,17 @@ void run_event_loop(boost::asio::io_context& io, ucx_worker* worker, wakeup wake
     if (wake == wakeup::spin && clock::now() - idle_since < spin_time)
       continue;
     if (worker != nullptr) {
-      if (!worker->arm())
-        continue; // something came between the last progress and now
+      if (!worker->arm()) {
+        // Something came since the last progress, or (it cannot be told apart) sends wait for
+        // room at a peer that does not read: then no event will come, and spinning starves it.
+        if (++unarmed > unarmed_turns)
+          io.run_one_for(unarmed_wait);
+        else
+          std::this_thread::yield();
+        io.poll();
+        continue;
+      }
+      unarmed = 0;
       event->wait();
     }
     io.run_one();
