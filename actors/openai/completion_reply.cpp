@@ -119,6 +119,11 @@ json choice_object(const reply_frame& frame, const reply_choice& choice, bool ch
   if (frame.logprobs)
     object["logprobs"] =
         frame.chat ? chat_logprobs(frame, choice) : completion_logprobs(frame, choice);
+  if (frame.token_ids) {
+    auto& ids = object["token_ids"] = json::array();
+    for (const auto& token : choice.tokens)
+      ids.push_back(token.id);
+  }
   object["finish_reason"] = nullptr;
   if (!choice.finish_reason.empty())
     object["finish_reason"] = choice.finish_reason;

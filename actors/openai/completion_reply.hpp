@@ -15,6 +15,7 @@ struct reply_frame {
   std::string model;
   bool chat = false;
   bool logprobs = false;
+  bool token_ids = false;
   bool usage_null = false; // chunks before the usage chunk say "usage": null
   std::shared_ptr<const compute::tokenizer> tokens;
 };

@@ -17,6 +17,7 @@ struct completion_request {
   bool include_usage = false;    // a last chunk with the usage
   bool continuous_usage = false; // the usage so far in every chunk
   bool logprobs = false;
+  bool token_ids = false;                  // the answer lists its token ids as well
   std::vector<generation_request> prompts; // without id; `choices` each
   std::vector<std::string> echo;           // put before each prompt's text; empty: nothing
   std::vector<std::string> unknown;        // fields that mean nothing here

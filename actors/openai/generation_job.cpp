@@ -139,7 +139,7 @@ void generation_job::take(std::size_t prompt_index, const generation_event& even
   } else {
     of.so_far.text += event.text;
     of.so_far.finish_reason = event.finish_reason;
-    if (request_.logprobs)
+    if (request_.logprobs || request_.token_ids)
       of.so_far.tokens.insert(of.so_far.tokens.end(), event.tokens.begin(), event.tokens.end());
   }
   of.begun = true;
@@ -182,7 +182,7 @@ void generation_job::stream(const generation_event& event, choice& of) {
   piece.text = of.begun ? event.text : of.so_far.text + event.text; // an echo goes first
   piece.text_offset = of.so_far.text_offset;
   piece.finish_reason = event.finish_reason;
-  if (request_.logprobs)
+  if (request_.logprobs || request_.token_ids)
     piece.tokens = event.tokens;
   of.so_far.text_offset += piece.text.size();
   const auto so_far = usage();

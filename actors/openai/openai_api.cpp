@@ -264,6 +264,7 @@ void openai_api::impl::generate(const api_request& request, bool chat,
   frame.model = string_field(body, "model").value_or(model->name);
   frame.chat = chat;
   frame.logprobs = asked.logprobs;
+  frame.token_ids = asked.token_ids;
   frame.usage_null = asked.include_usage;
   frame.tokens = model->tokens;
   const double ttft_ms = deadline_ms(request.headers, "x-slo-ttft-ms");

@@ -105,7 +105,7 @@ json generation_schema(bool chat) {
                  {{"type", {{"type", "string"}, {"enum", {"text", "json_object", "json_schema"}}}},
                   {"json_schema",
                    {{"type", "object"}, {"properties", {{"schema", {{"type", "object"}}}}}}}}}});
-  for (const char* name : {"stream", "ignore_eos", "skip_special_tokens"})
+  for (const char* name : {"stream", "ignore_eos", "skip_special_tokens", "return_token_ids"})
     properties[name] = truth();
   properties["stream_options"] =
       nullable({{"type", "object"}, {"properties", {{"include_usage", truth()}}}});

@@ -16,8 +16,8 @@ public:
   /// The whole answer, also an error's. After `open` it is an error of a stream: its body is sent
   /// as a payload, then "[DONE]", and the stream is closed.
   virtual void whole(transport::http_reply reply) = 0;
-  /// The answer will be a stream, or an error instead: the sink may open itself, with these headers,
-  /// to keep an impatient client.
+  /// The answer will be a stream, or an error instead: the sink may open itself, with these
+  /// headers, to keep an impatient client.
   virtual void expect_stream(const transport::http_headers& headers) { (void)headers; }
   /// The stream begins. `headers` go with its head where there is one. Idempotent.
   virtual void open(const transport::http_headers& headers) = 0;

@@ -154,7 +154,8 @@ constexpr const char* shared_names[] = {"model",
                                         "logprobs",
                                         "priority",
                                         "user",
-                                        "add_special_tokens"};
+                                        "add_special_tokens",
+                                        "return_token_ids"};
 constexpr const char* chat_names[] = {"messages",
                                       "max_completion_tokens",
                                       "top_logprobs",
@@ -180,6 +181,7 @@ void read_shared_fields(const json& body, const served_model& model, std::uint64
   generation.choices = integer_field(body, "n").value_or(1);
   generation.priority = integer_field(body, "priority").value_or(0);
   generation.skip_special_tokens = bool_field(body, "skip_special_tokens").value_or(true);
+  request.token_ids = bool_field(body, "return_token_ids").value_or(false);
   (void)string_field(body, "user");
   request.unknown = unknown_fields(body, request.chat);
 }

@@ -157,6 +157,15 @@ TEST_CASE_METHOD(api_fixture, "logprobs come in both styles") {
   CHECK(logprobs.at("top_logprobs")[0] == json({{"a", -0.25}, {"b", -2.0}}));
 }
 
+TEST_CASE_METHOD(api_fixture, "token ids come along when asked for") {
+  answer_with("ab");
+  const json body = {{"prompt", "x"}, {"return_token_ids", true}};
+  CHECK(json_of(post("/v1/completions", body)->reply.body).at("choices")[0].at("token_ids") ==
+        json({97, 98}));
+  const auto sink = post("/v1/completions", with(body, {{"stream", true}}));
+  CHECK(json_of(sink->payloads[1]).at("choices")[0].at("token_ids") == json::array({98}));
+}
+
 TEST_CASE_METHOD(api_fixture, "refusals keep their status and say when to come again") {
   service.on_submit = [&](std::uint64_t ticket, const actors::generation_request&) {
     service.refuse(ticket, {429, "", "the queue is full", 3});
