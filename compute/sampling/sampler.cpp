@@ -2,6 +2,7 @@
 
 #include "compute/cpu/exact_double.hpp"
 #include "compute/sampling/exact_math.hpp"
+#include "compute/sampling/grammar.hpp"
 #include "compute/sampling/penalties.hpp"
 #include "compute/sampling/philox.hpp"
 #include "compute/sampling/selection.hpp"
@@ -52,6 +53,7 @@ struct sequence_sampler::impl {
   std::shared_ptr<const tokenizer> tokens;
   std::vector<token_id> ends; // sorted: ids that end the sequence
   penalty_counts penalties;
+  std::unique_ptr<grammar_matcher> grammar;
   token_selector selector;
   std::vector<float> raw; // the model's own logits, kept when logprobs are asked for
   int generated = 0;
@@ -65,11 +67,13 @@ struct sequence_sampler::impl {
       ends.insert(ends.end(), tokens->end_ids().begin(), tokens->end_ids().end());
     std::sort(ends.begin(), ends.end());
     if (!params.grammar.empty())
-      throw std::invalid_argument("structured output is not supported");
+      grammar = std::make_unique<grammar_matcher>(compile_grammar(params.grammar, tokens));
   }
 
   void accept(token_id id) {
     penalties.add_output(id);
+    if (grammar)
+      grammar->accept(id);
     ++generated;
   }
 
@@ -78,6 +82,8 @@ struct sequence_sampler::impl {
   }
 
   void mask(std::span<float> logits) {
+    if (grammar)
+      grammar->mask(logits);
     for (const auto& [id, bias] : params.logit_bias)
       if (id >= 0 && static_cast<std::size_t>(id) < logits.size()) {
         float& l = logits[static_cast<std::size_t>(id)];
