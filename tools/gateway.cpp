@@ -16,6 +16,7 @@ struct gateway_flags {
   std::vector<std::string> cors;
   int port = 8000, fabric_port = 0;
   double shutdown_s = 30;
+  std::string certificate, key_file;
   fabric_flags fabric;
 };
 
@@ -37,6 +38,10 @@ int gateway(const gateway_flags& f) {
   o.http.host = f.host;
   o.http.port = static_cast<std::uint16_t>(f.port);
   o.http.cors_origins = f.cors;
+  if (f.certificate.empty() != f.key_file.empty())
+    throw usage_error("--ssl-certfile and --ssl-keyfile go together");
+  o.http.tls_certificate_file = f.certificate;
+  o.http.tls_key_file = f.key_file;
   o.model_path = f.model;
   o.chat_template = f.chat_template;
   o.shutdown_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(f.shutdown_s * 1000));
@@ -64,6 +69,8 @@ void add_gateway(CLI::App& app, action& chosen) {
   env(verb->add_option("--api-key", f->api_key, "The clients' secret"));
   env(verb->add_option("--cors-origin", f->cors, "Origin that browsers may call from; '*': any"))
       ->allow_extra_args(false);
+  env(verb->add_option("--ssl-certfile", f->certificate, "HTTPS: certificate chain, PEM"));
+  env(verb->add_option("--ssl-keyfile", f->key_file, "HTTPS: its key, PEM"));
   env(verb->add_option("--shutdown-timeout", f->shutdown_s,
                        "Seconds that running requests have after SIGTERM"))
       ->check(CLI::Range(0.0, 3600.0));

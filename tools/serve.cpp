@@ -23,6 +23,7 @@ struct serve_flags {
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
   double shutdown_s = 30;
   bool no_prefix_cache = false;
+  std::string certificate, key_file;
   fabric_flags fabric;
 };
 
@@ -100,6 +101,10 @@ int serve(const serve_flags& f) {
   o.http.host = f.host;
   o.http.port = static_cast<std::uint16_t>(f.port);
   o.http.cors_origins = f.cors;
+  if (f.certificate.empty() != f.key_file.empty())
+    throw usage_error("--ssl-certfile and --ssl-keyfile go together");
+  o.http.tls_certificate_file = f.certificate;
+  o.http.tls_key_file = f.key_file;
   auto& c = o.coordinator;
   c.membership.heartbeat_ms = static_cast<std::uint32_t>(f.heartbeat_ms);
   c.membership.suspect_ms = static_cast<std::uint32_t>(f.suspect_ms);
@@ -169,6 +174,8 @@ void add_serve(CLI::App& app, action& chosen) {
                  "Do not share KV blocks of equal prompt beginnings");
   env(verb->add_option("--cors-origin", f->cors, "Origin that browsers may call from; '*': any"))
       ->allow_extra_args(false);
+  env(verb->add_option("--ssl-certfile", f->certificate, "HTTPS: certificate chain, PEM"));
+  env(verb->add_option("--ssl-keyfile", f->key_file, "HTTPS: its key, PEM"));
   env(verb->add_option("--heartbeat-ms", f->heartbeat_ms, "Nodes' heartbeat"))
       ->check(CLI::Range(10, 60000));
   env(verb->add_option("--suspect-ms", f->suspect_ms, "Silence after which a node is suspect"))

@@ -65,7 +65,8 @@ int run_serve(serve_process_options o, stop_signal& stop) {
       if (!gateway.on_event(e))
         caf::anon_send(coordinator, std::move(e));
     });
-    say("hexgen serves " + o.model_name + ": http://" + o.http.host + ":" +
+    say("hexgen serves " + o.model_name +
+        (o.http.tls_certificate_file.empty() ? ": http://" : ": https://") + o.http.host + ":" +
         std::to_string(gateway.http_port()) + "/v1, fabric " + fabric->address());
     {
       if (!o.child.empty())
