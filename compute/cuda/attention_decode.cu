@@ -1,6 +1,6 @@
 // Decode attention: bound by reading K and V once, so everything serves wide, early loads.
 #include "compute/cuda/attention.hpp"
-#include "compute/cuda/error.hpp"
+#include "compute/cuda/launch.cuh"
 
 #include <algorithm>
 #include <cmath>
@@ -37,6 +37,8 @@ __global__ void __launch_bounds__(warps * 32)
   constexpr int team = D / 8;      // lanes of a position
   constexpr int teams = 32 / team; // positions a warp has at once
   constexpr int unroll = GROUP <= 2 ? 4 : 2;
+  allow_successor();
+  wait_for_predecessor();
   const int sequence = blockIdx.z;
   const int length = lengths[sequence];
   if (length == 0)
@@ -178,6 +180,8 @@ template <int D>
 __global__ void merge_kernel(const float* __restrict__ scratch, __nv_bfloat16* __restrict__ out,
                              const std::int32_t* __restrict__ rows,
                              const std::int32_t* __restrict__ lengths, int heads, int splits) {
+  allow_successor();
+  wait_for_predecessor();
   if (lengths[blockIdx.y] == 0)
     return;
   const std::size_t head = static_cast<std::size_t>(blockIdx.y) * heads + blockIdx.x;
@@ -214,9 +218,8 @@ void launch_group(const launch& l, int first, int group) {
   const float scale_log2 = 1.4426950408889634F / std::sqrt(static_cast<float>(D));
   const dim3 grid(static_cast<unsigned>(l.splits), static_cast<unsigned>(l.kv.kv_heads),
                   static_cast<unsigned>(l.sequences));
-  decode_kernel<D, GROUP><<<grid, warps * 32, 0, l.stream>>>(l.q, l.q_stride, l.out, l.kv, l.rows,
-                                                             l.lengths, l.heads, first, group,
-                                                             scale_log2, l.scratch);
+  launch_dependent(decode_kernel<D, GROUP>, grid, warps * 32, 0, l.stream, l.q, l.q_stride, l.out,
+                   l.kv, l.rows, l.lengths, l.heads, first, group, scale_log2, l.scratch);
 }
 
 template <int D>
@@ -242,8 +245,9 @@ void launch_dim(const launch& l) {
     first += width;
   }
   if (l.splits > 1)
-    merge_kernel<D><<<dim3(static_cast<unsigned>(l.heads), static_cast<unsigned>(l.sequences)), D,
-                      0, l.stream>>>(l.scratch, l.out, l.rows, l.lengths, l.heads, l.splits);
+    launch_dependent(merge_kernel<D>,
+                     dim3(static_cast<unsigned>(l.heads), static_cast<unsigned>(l.sequences)), D, 0,
+                     l.stream, l.scratch, l.out, l.rows, l.lengths, l.heads, l.splits);
 }
 
 } // namespace
@@ -267,7 +271,6 @@ void decode_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, 
     throw std::invalid_argument("head_dim " + std::to_string(kv.head_dim) +
                                 " is not served by the GPU backend (64 and 128 are)");
   }
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
 }
 
 } // namespace hexgen::compute::cuda

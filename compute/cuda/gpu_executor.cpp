@@ -2,6 +2,7 @@
 #include "compute/cpu/rope.hpp"
 #include "compute/cuda/attention.hpp"
 #include "compute/cuda/gemm.hpp"
+#include "compute/cuda/gemv.hpp"
 #include "compute/cuda/kernels.hpp"
 #include "compute/cuda/step_buffers.hpp"
 #include "compute/cuda/weights.hpp"

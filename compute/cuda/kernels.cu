@@ -1,5 +1,5 @@
-#include "compute/cuda/error.hpp"
 #include "compute/cuda/kernels.hpp"
+#include "compute/cuda/launch.cuh"
 
 namespace hexgen::compute::cuda {
 namespace {
@@ -33,6 +33,8 @@ __device__ __forceinline__ float block_sum(float v) {
 __global__ void embed_kernel(const __nv_bfloat16* __restrict__ table,
                              const std::int32_t* __restrict__ ids, float* __restrict__ hidden,
                              int width) {
+  allow_successor();
+  wait_for_predecessor();
   const auto* row = table + static_cast<std::size_t>(ids[blockIdx.x]) * width;
   auto* to = hidden + static_cast<std::size_t>(blockIdx.x) * width;
   for (int i = threadIdx.x; i < width; i += blockDim.x)
@@ -42,6 +44,8 @@ __global__ void embed_kernel(const __nv_bfloat16* __restrict__ table,
 __global__ void rms_norm_kernel(float* __restrict__ hidden, const __nv_bfloat16* __restrict__ delta,
                                 const float* __restrict__ weight, __nv_bfloat16* __restrict__ out,
                                 const std::int32_t* __restrict__ rows, int width, float epsilon) {
+  allow_successor();
+  wait_for_predecessor();
   const std::size_t row = rows == nullptr ? blockIdx.x : rows[blockIdx.x];
   auto* x = reinterpret_cast<float2*>(hidden + row * width);
   const auto* d =
@@ -70,6 +74,8 @@ __global__ void rms_norm_kernel(float* __restrict__ hidden, const __nv_bfloat16*
 
 __global__ void add_kernel(float2* __restrict__ hidden, const __nv_bfloat162* __restrict__ delta,
                            std::size_t pairs) {
+  allow_successor();
+  wait_for_predecessor();
   const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= pairs)
     return;
@@ -82,6 +88,8 @@ __global__ void add_kernel(float2* __restrict__ hidden, const __nv_bfloat162* __
 
 /// A warp a head: grid (tokens, ceil((heads + 2 kv_heads) / warps)).
 __global__ void rotate_kernel(rope_store r) {
+  allow_successor();
+  wait_for_predecessor();
   const int token = blockIdx.x;
   const int head = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
@@ -146,6 +154,8 @@ __device__ __forceinline__ float silu(float x) {
 
 __global__ void swiglu_kernel(const bf16x8* __restrict__ in, uint2* __restrict__ out,
                               std::size_t count) {
+  allow_successor();
+  wait_for_predecessor();
   const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count)
     return;
@@ -162,6 +172,8 @@ __global__ void swiglu_kernel(const bf16x8* __restrict__ in, uint2* __restrict__
 
 __global__ void copy_blocks_kernel(__nv_bfloat16* pool, const std::int32_t* __restrict__ from_to,
                                    std::size_t block_values) {
+  allow_successor();
+  wait_for_predecessor();
   const auto* from = reinterpret_cast<const uint4*>(
       pool + static_cast<std::size_t>(from_to[2 * blockIdx.x]) * block_values);
   auto* to = reinterpret_cast<uint4*>(pool + static_cast<std::size_t>(from_to[2 * blockIdx.x + 1]) *
@@ -172,6 +184,8 @@ __global__ void copy_blocks_kernel(__nv_bfloat16* pool, const std::int32_t* __re
 
 __global__ void narrow_kernel(const float* __restrict__ in, __nv_bfloat16* __restrict__ out,
                               std::size_t values) {
+  allow_successor();
+  wait_for_predecessor();
   const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < values)
     out[i] = __float2bfloat16(in[i]);
@@ -179,6 +193,8 @@ __global__ void narrow_kernel(const float* __restrict__ in, __nv_bfloat16* __res
 
 __global__ void argmax_kernel(const float* __restrict__ values, std::int32_t* __restrict__ index,
                               int width) {
+  allow_successor();
+  wait_for_predecessor();
   const float* row = values + static_cast<std::size_t>(blockIdx.x) * width;
   float best = -INFINITY;
   int at = width;
@@ -215,6 +231,8 @@ __global__ void argmax_kernel(const float* __restrict__ values, std::int32_t* __
 
 __global__ void fill_random_kernel(__nv_bfloat16* out, std::size_t values, float scale,
                                    std::uint64_t seed) {
+  allow_successor();
+  wait_for_predecessor();
   const std::size_t stride = static_cast<std::size_t>(gridDim.x) * blockDim.x;
   for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < values;
        i += stride) {
@@ -228,6 +246,8 @@ __global__ void fill_random_kernel(__nv_bfloat16* out, std::size_t values, float
 }
 
 __global__ void advance_kernel(advance_args a) {
+  allow_successor();
+  wait_for_predecessor();
   const int s = blockIdx.x * blockDim.x + threadIdx.x;
   if (s >= a.sequences || a.lengths[s] == 0)
     return;
@@ -242,114 +262,9 @@ __global__ void advance_kernel(advance_args a) {
 }
 
 __global__ void count_kernel(std::int32_t* step) {
+  allow_successor();
+  wait_for_predecessor();
   ++*step;
-}
-
-__device__ __forceinline__ bf16x8 load_once(const __nv_bfloat16* p) {
-  // Weights are read once a step: they need not push x out of the cache.
-  const uint4 v = __ldcs(reinterpret_cast<const uint4*>(p));
-  return *reinterpret_cast<const bf16x8*>(&v);
-}
-
-/// ROWS rows of w against M rows of x by one warp; every lane ends with all sums.
-template <int M, int ROWS>
-__device__ __forceinline__ void dot_rows(const __nv_bfloat16* __restrict__ x,
-                                         const __nv_bfloat16* __restrict__ w, int k, int lane,
-                                         float (&sum)[ROWS][M]) {
-  constexpr int unroll = ROWS == 1 ? 4 : 2;
-#pragma unroll
-  for (int r = 0; r < ROWS; ++r)
-#pragma unroll
-    for (int m = 0; m < M; ++m)
-      sum[r][m] = 0;
-  int at = lane * 8;
-  auto accumulate = [&](const bf16x8(&weights)[ROWS], int where) {
-#pragma unroll
-    for (int m = 0; m < M; ++m) {
-      const bf16x8 input =
-          *reinterpret_cast<const bf16x8*>(x + static_cast<std::size_t>(m) * k + where);
-#pragma unroll
-      for (int r = 0; r < ROWS; ++r)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float2 a = widen(weights[r].pair[i]);
-          const float2 b = widen(input.pair[i]);
-          sum[r][m] = fmaf(a.x, b.x, sum[r][m]);
-          sum[r][m] = fmaf(a.y, b.y, sum[r][m]);
-        }
-    }
-  };
-  for (; at + (unroll - 1) * 256 < k; at += unroll * 256) {
-    bf16x8 weights[unroll][ROWS];
-#pragma unroll
-    for (int u = 0; u < unroll; ++u)
-#pragma unroll
-      for (int r = 0; r < ROWS; ++r)
-        weights[u][r] = load_once(w + static_cast<std::size_t>(r) * k + at + u * 256);
-#pragma unroll
-    for (int u = 0; u < unroll; ++u)
-      accumulate(weights[u], at + u * 256);
-  }
-  for (; at < k; at += 256) {
-    bf16x8 weights[ROWS];
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r)
-      weights[r] = load_once(w + static_cast<std::size_t>(r) * k + at);
-    accumulate(weights, at);
-  }
-#pragma unroll
-  for (int r = 0; r < ROWS; ++r)
-#pragma unroll
-    for (int m = 0; m < M; ++m)
-      sum[r][m] = warp_sum(sum[r][m]);
-}
-
-constexpr int gemv_warps = 4;
-
-template <int M, bool SWIGLU, class Y>
-__global__ void __launch_bounds__(gemv_warps * 32)
-    gemv_kernel(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restrict__ w,
-                Y* __restrict__ y, int n, int k) {
-  constexpr int rows = 2;
-  const int pair = blockIdx.x * gemv_warps + threadIdx.x / 32;
-  const int row = pair * rows;
-  if (row >= n)
-    return;
-  const int lane = threadIdx.x % 32;
-  float sum[rows][M];
-  dot_rows<M, rows>(x, w + static_cast<std::size_t>(row) * k, k, lane, sum);
-  if (lane != 0)
-    return;
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-    if constexpr (SWIGLU) {
-      y[static_cast<std::size_t>(m) * (n / 2) + pair] = static_cast<Y>(silu(sum[0][m]) * sum[1][m]);
-    } else {
-      y[static_cast<std::size_t>(m) * n + row] = static_cast<Y>(sum[0][m]);
-      y[static_cast<std::size_t>(m) * n + row + 1] = static_cast<Y>(sum[1][m]);
-    }
-  }
-}
-
-template <bool SWIGLU, class Y>
-void launch_gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, Y* y, int m, int n, int k,
-                 cudaStream_t stream) {
-  const auto blocks = static_cast<unsigned>((n / 2 + gemv_warps - 1) / gemv_warps);
-  switch (m) {
-  case 1:
-    gemv_kernel<1, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
-    break;
-  case 2:
-    gemv_kernel<2, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
-    break;
-  case 3:
-    gemv_kernel<3, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
-    break;
-  default:
-    gemv_kernel<4, SWIGLU, Y><<<blocks, gemv_warps * 32, 0, stream>>>(x, w, y, n, k);
-    break;
-  }
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
 }
 
 unsigned blocks_of(std::size_t items, unsigned block) {
@@ -360,8 +275,8 @@ unsigned blocks_of(std::size_t items, unsigned block) {
 
 void embed(const __nv_bfloat16* table, const std::int32_t* ids, float* hidden, int tokens,
            int width, cudaStream_t stream) {
-  embed_kernel<<<static_cast<unsigned>(tokens), 256, 0, stream>>>(table, ids, hidden, width);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(embed_kernel, dim3(static_cast<unsigned>(tokens)), 256, 0, stream, table, ids,
+                   hidden, width);
 }
 
 void rms_norm(float* hidden, const __nv_bfloat16* delta, const float* weight, __nv_bfloat16* out,
@@ -369,80 +284,60 @@ void rms_norm(float* hidden, const __nv_bfloat16* delta, const float* weight, __
   if (tokens == 0)
     return;
   const unsigned block = width >= 2048 ? 512 : 256;
-  rms_norm_kernel<<<static_cast<unsigned>(tokens), block, 0, stream>>>(hidden, delta, weight, out,
-                                                                       rows, width, epsilon);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(rms_norm_kernel, dim3(static_cast<unsigned>(tokens)), block, 0, stream, hidden,
+                   delta, weight, out, rows, width, epsilon);
 }
 
 void add(float* hidden, const __nv_bfloat16* delta, std::size_t values, cudaStream_t stream) {
-  add_kernel<<<blocks_of(values / 2, 256), 256, 0, stream>>>(
-      reinterpret_cast<float2*>(hidden), reinterpret_cast<const __nv_bfloat162*>(delta),
-      values / 2);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(add_kernel, dim3(blocks_of(values / 2, 256)), 256, 0, stream,
+                   reinterpret_cast<float2*>(hidden),
+                   reinterpret_cast<const __nv_bfloat162*>(delta), values / 2);
 }
 
 void rotate_and_store(const rope_store& r, int tokens, cudaStream_t stream) {
   constexpr int warps = 4;
   const int all = r.heads + 2 * r.kv_heads;
-  rotate_kernel<<<dim3(static_cast<unsigned>(tokens),
-                       blocks_of(static_cast<std::size_t>(all), warps)),
-                  warps * 32, 0, stream>>>(r);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(
+      rotate_kernel,
+      dim3(static_cast<unsigned>(tokens), blocks_of(static_cast<std::size_t>(all), warps)),
+      warps * 32, 0, stream, r);
 }
 
 void swiglu(const __nv_bfloat16* gate_up, __nv_bfloat16* out, int tokens, int ffn,
             cudaStream_t stream) {
   const std::size_t count = static_cast<std::size_t>(tokens) * ffn / 4;
-  swiglu_kernel<<<blocks_of(count, 256), 256, 0, stream>>>(reinterpret_cast<const bf16x8*>(gate_up),
-                                                           reinterpret_cast<uint2*>(out), count);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(swiglu_kernel, dim3(blocks_of(count, 256)), 256, 0, stream,
+                   reinterpret_cast<const bf16x8*>(gate_up), reinterpret_cast<uint2*>(out), count);
 }
 
 void copy_blocks(__nv_bfloat16* pool, const std::int32_t* from_to, int pairs,
                  std::size_t block_values, cudaStream_t stream) {
   if (pairs == 0)
     return;
-  copy_blocks_kernel<<<static_cast<unsigned>(pairs), 256, 0, stream>>>(pool, from_to, block_values);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(copy_blocks_kernel, dim3(static_cast<unsigned>(pairs)), 256, 0, stream, pool,
+                   from_to, block_values);
 }
 
 void argmax(const float* values, std::int32_t* index, int rows, int width, cudaStream_t stream) {
   if (rows == 0)
     return;
-  argmax_kernel<<<static_cast<unsigned>(rows), 1024, 0, stream>>>(values, index, width);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(argmax_kernel, dim3(static_cast<unsigned>(rows)), 1024, 0, stream, values, index,
+                   width);
 }
 
 void fill_random(__nv_bfloat16* out, std::size_t values, float scale, std::uint64_t seed,
                  cudaStream_t stream) {
-  fill_random_kernel<<<2048, 256, 0, stream>>>(out, values, scale, seed);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(fill_random_kernel, dim3(2048), 256, 0, stream, out, values, scale, seed);
 }
 
 void advance(const advance_args& a, cudaStream_t stream) {
-  advance_kernel<<<blocks_of(static_cast<std::size_t>(a.sequences), 256), 256, 0, stream>>>(a);
-  count_kernel<<<1, 1, 0, stream>>>(a.step);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
+  launch_dependent(advance_kernel, dim3(blocks_of(static_cast<std::size_t>(a.sequences), 256)), 256,
+                   0, stream, a);
+  launch_dependent(count_kernel, dim3(1), 1, 0, stream, a.step);
 }
 
 void narrow(const float* in, __nv_bfloat16* out, std::size_t values, cudaStream_t stream) {
-  narrow_kernel<<<blocks_of(values, 256), 256, 0, stream>>>(in, out, values);
-  HEXGEN_CUDA_CHECK(cudaGetLastError());
-}
-
-void gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* y, int m, int n, int k,
-          cudaStream_t stream) {
-  launch_gemv<false>(x, w, y, m, n, k, stream);
-}
-
-void gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, float* y, int m, int n, int k,
-          cudaStream_t stream) {
-  launch_gemv<false>(x, w, y, m, n, k, stream);
-}
-
-void gemv_swiglu(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* out, int m, int n,
-                 int k, cudaStream_t stream) {
-  launch_gemv<true>(x, w, out, m, n, k, stream);
+  launch_dependent(narrow_kernel, dim3(blocks_of(values, 256)), 256, 0, stream, in, out, values);
 }
 
 } // namespace hexgen::compute::cuda

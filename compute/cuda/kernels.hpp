@@ -71,15 +71,4 @@ void advance(const advance_args& a, cudaStream_t stream);
 /// float32 -> bf16
 void narrow(const float* in, __nv_bfloat16* out, std::size_t values, cudaStream_t stream);
 
-/// The widest batch that the matrix-vector kernels serve.
-inline constexpr int gemv_rows_max = 4;
-/// y[m, n] = x[m, k] w[n, k]^T for m <= gemv_rows_max; k a multiple of 8, n even.
-void gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* y, int m, int n, int k,
-          cudaStream_t stream);
-void gemv(const __nv_bfloat16* x, const __nv_bfloat16* w, float* y, int m, int n, int k,
-          cudaStream_t stream);
-/// The same with w's rows (gate, up) in turn and out[m, n/2] = silu(gate) * up.
-void gemv_swiglu(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* out, int m, int n,
-                 int k, cudaStream_t stream);
-
 } // namespace hexgen::compute::cuda
