@@ -46,9 +46,8 @@ executor_memory cpu_executor_memory(const model_file& model, const shard& part,
   arena working;
   executor_options quiet = options;
   quiet.progress = nullptr;
-  quiet.kernels = kernel_kind::reference;
   static_cast<void>(load_shard(model, part, quiet, weights));
-  static_cast<void>(activations(model.config(), part, quiet, working));
+  static_cast<void>(activations(model.config(), part, options, working));
   const kv_layout layout{options.kv, model.config().head_dim};
   const auto heads = static_cast<std::size_t>(part.kv_head_end - part.kv_head_begin);
   return {weights.used(), working.used(),
@@ -57,10 +56,8 @@ executor_memory cpu_executor_memory(const model_file& model, const shard& part,
 
 std::unique_ptr<executor> make_cpu_executor(std::shared_ptr<const model_file> model,
                                             const shard& part, const executor_options& options) {
-  executor_options plain = options; // the fast kernels are to come
-  plain.kernels = kernel_kind::reference;
-  const auto planned = cpu_executor_memory(*model, part, plain);
-  return std::make_unique<cpu_executor>(std::move(model), part, plain, planned);
+  const auto planned = cpu_executor_memory(*model, part, options);
+  return std::make_unique<cpu_executor>(std::move(model), part, options, planned);
 }
 
 } // namespace hexgen::compute

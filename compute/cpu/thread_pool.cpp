@@ -70,8 +70,12 @@ void thread_pool::take_runs(std::uint64_t loop) {
 }
 
 void thread_pool::work() {
-  auto seen = wake_.load(std::memory_order_acquire);
   for (;;) {
+    // Read before `stop_` and before looking for work: whatever is set after this read also changes
+    // `wake_`, so the wait below does not miss it.
+    const auto seen = wake_.load(std::memory_order_acquire);
+    if (stop_.load(std::memory_order_acquire))
+      return;
     take_runs(next_.load(std::memory_order_acquire) >> 32);
     for (int spin = 0; wake_.load(std::memory_order_acquire) == seen; ++spin) {
       if (spin < spins_before_sleep)
@@ -79,9 +83,6 @@ void thread_pool::work() {
       else
         wake_.wait(seen, std::memory_order_acquire);
     }
-    if (stop_.load())
-      return;
-    seen = wake_.load(std::memory_order_acquire);
   }
 }
 
