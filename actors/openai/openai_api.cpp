@@ -7,6 +7,7 @@
 #include "actors/openai/generation_job.hpp"
 #include "actors/openai/json_fields.hpp"
 #include "actors/openai/openapi.hpp"
+#include "actors/openai/response_format.hpp"
 #include "actors/openai/tokenize.hpp"
 
 #include <algorithm>
@@ -254,6 +255,7 @@ void openai_api::impl::generate(const api_request& request, bool chat,
   const auto body = parse_body(request.body);
   const auto model = need_model(body);
   auto asked = chat ? parse_chat(body, *model, draw()) : parse_completion(body, *model, draw());
+  const auto grammar = read_response_format(body, request.body);
   log_unknown(asked.unknown);
 
   reply_frame frame;
@@ -271,6 +273,7 @@ void openai_api::impl::generate(const api_request& request, bool chat,
   const double tpot_ms = deadline_ms(request.headers, "x-slo-tpot-ms");
   for (auto& one : asked.prompts) {
     one.id = frame.id;
+    one.params.grammar = grammar;
     one.ttft_deadline_ms = ttft_ms;
     one.tpot_deadline_ms = tpot_ms;
   }

@@ -92,32 +92,6 @@ void read_bias(const json& body, int vocab, compute::sampling_params& params) {
   }
 }
 
-void read_response_format(const json& body, compute::sampling_params& params) {
-  const auto* format = field(body, "response_format");
-  if (format == nullptr)
-    return;
-  const auto* type = format->is_object() ? field(*format, "type") : nullptr;
-  if (type == nullptr || !type->is_string())
-    throw bad_parameter("response_format", "response_format must be an object with a type");
-  if (*type == "json_object") {
-    params.grammar = "json_object";
-  } else if (*type == "json_schema") {
-    const auto* holder = field(*format, "json_schema");
-    const auto* schema =
-        holder != nullptr && holder->is_object() ? field(*holder, "schema") : nullptr;
-    if (schema == nullptr || !(schema->is_object() || schema->is_boolean()))
-      throw bad_parameter("response_format",
-                          "response_format.json_schema.schema must be an object");
-    params.grammar = schema->dump();
-    if (params.grammar.size() > bounds::schema_bytes)
-      throw bad_parameter("response_format", "response_format: the schema is over " +
-                                                 std::to_string(bounds::schema_bytes) + " bytes");
-  } else if (*type != "text") {
-    throw bad_parameter("response_format",
-                        "response_format.type must be text, json_object or json_schema");
-  }
-}
-
 void read_streaming(const json& body, completion_request& request) {
   request.stream = bool_field(body, "stream").value_or(false);
   const auto* options = field(body, "stream_options");
@@ -177,7 +151,6 @@ void read_shared_fields(const json& body, const served_model& model, std::uint64
   read_seed(body, random_seed, generation.params);
   read_stops(body, vocab, generation);
   read_bias(body, vocab, generation.params);
-  read_response_format(body, generation.params);
   generation.choices = integer_field(body, "n").value_or(1);
   generation.priority = integer_field(body, "priority").value_or(0);
   generation.skip_special_tokens = bool_field(body, "skip_special_tokens").value_or(true);

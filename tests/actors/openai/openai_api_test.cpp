@@ -157,6 +157,27 @@ TEST_CASE_METHOD(api_fixture, "logprobs come in both styles") {
   CHECK(logprobs.at("top_logprobs")[0] == json({{"a", -0.25}, {"b", -2.0}}));
 }
 
+TEST_CASE_METHOD(api_fixture, "a schema reaches the sampler in the client's order, or is refused") {
+  answer_with("ok");
+  const auto ask = [&](const std::string& schema) {
+    return call("POST", "/v1/completions",
+                R"({"zeta":{"b":1},"prompt":"x","response_format":{"type":"json_schema",)"
+                R"("json_schema":{"name":"n","schema":)" +
+                    schema + "}}}");
+  };
+  const std::string schema = R"({"type":"object","properties":{"z":{"type":"string"},)"
+                             R"("a":{"type":"integer"}},"required":["z","a"]})";
+  CHECK(ask(schema)->reply.status == 200);
+  CHECK(service.requests.at(0).params.grammar == schema);
+  for (const char* wrong : {R"({"type":"nonsense"})", R"({"$ref":"#/nowhere"})", "5", "{}}"}) {
+    const auto sink = ask(wrong);
+    CHECK(sink->reply.status == 400);
+    INFO(sink->reply.body);
+    CHECK((std::string(wrong) == "{}}" ||
+           json_of(sink->reply.body).at("error").at("param") == "response_format"));
+  }
+}
+
 TEST_CASE_METHOD(api_fixture, "token ids come along when asked for") {
   answer_with("ab");
   const json body = {{"prompt", "x"}, {"return_token_ids", true}};
