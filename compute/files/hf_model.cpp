@@ -17,7 +17,7 @@ namespace hexgen::compute {
 namespace {
 
 constexpr std::size_t max_config_bytes = 4 << 20;
-constexpr std::size_t max_index_bytes = 64 << 20;
+constexpr std::size_t max_index_bytes = 16 << 20;
 constexpr std::size_t max_shards = 4096;
 
 constexpr std::pair<std::string_view, std::string_view> layer_names[] = {

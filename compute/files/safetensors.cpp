@@ -15,7 +15,7 @@ static_assert(std::endian::native == std::endian::little, "safetensors are read 
 
 namespace {
 
-constexpr std::uint64_t max_header_bytes = 64 << 20;
+constexpr std::uint64_t max_header_bytes = 16 << 20;
 constexpr std::size_t max_tensors = 1 << 16;
 
 std::uint64_t unsigned_of(const nlohmann::json& value, const std::string& where) {
