@@ -1,6 +1,6 @@
 // hexgen doctor: what this machine has, what is missing and how to get it.
-#include "actors/data/model_place.hpp"
 #include "compute/executor.hpp"
+#include "compute/model_catalog.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
 
@@ -61,7 +61,7 @@ finding shared_memory() {
 
 finding model() {
   try {
-    return {"default model", true, actors::find_model("smollm2").string(), {}};
+    return {"default model", true, compute::resolve_model("smollm2").string(), {}};
   } catch (const std::exception& e) {
     return {"default model", false, "not here", e.what()};
   }

@@ -1,12 +1,9 @@
 // hexgen: one binary, one verb for each thing that it does.
 #include "tools/bench_serve/bench_serve.hpp"
+#include "tools/bench_serve/bench_serve.hpp"
+#include "tools/planning/verbs.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
-
-#if __has_include("tools/planning/verbs.hpp")
-#include "tools/planning/verbs.hpp"
-#define HEXGEN_PLANNING_VERBS
-#endif
 
 #include <CLI/CLI.hpp>
 
@@ -25,6 +22,8 @@ constexpr const char* about =
     "  hexgen join HOST:7600 --name n2          add another machine to it\n"
     "  hexgen chat \"Why is the sky blue?\"       ask it\n"
     "  hexgen status                            see nodes, links and the plan\n\n"
+    "No device needed: hexgen plan, cost, simulate, compare (--help of each says more).\n"
+    "Load against an endpoint: hexgen bench.\n"
     "Every option has an environment twin: --fabric-port is HEXGEN_FABRIC_PORT.\n"
     "Exit codes: 0 ok, 1 run-time failure, 2 usage.";
 
@@ -32,11 +31,13 @@ constexpr const char* about =
 
 int main(int argc, char** argv) {
   using namespace hexgen::tools;
-#ifdef HEXGEN_PLANNING_VERBS
-  if (argc > 1)
+  // These read their own arguments.
+  if (argc > 1) {
     if (const auto verb = planning_verb(argv[1]); verb != nullptr)
       return verb(argc - 1, argv + 1);
-#endif
+    if (std::string_view(argv[1]) == "bench")
+      return bench_main(argc - 1, argv + 1);
+  }
   if (argc > 1 && std::string_view(argv[1]) == "bench")
     return bench_main(argc - 1, argv + 1); // has vLLM's flags, which it reads by itself
   CLI::App app{about, "hexgen"};

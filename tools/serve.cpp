@@ -1,6 +1,6 @@
 // hexgen serve MODEL: coordinator, gateway, and a child for this machine's devices.
-#include "actors/data/model_place.hpp"
 #include "actors/shell/serve_process.hpp"
+#include "compute/model_catalog.hpp"
 #include "tools/layout_option.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
@@ -79,7 +79,7 @@ int serve(const serve_flags& f) {
   actors::stop_signal stop; // before any thread
   require_key(f);
   actors::serve_process_options o;
-  o.model_path = actors::find_model(f.model);
+  o.model_path = compute::resolve_model(f.model);
   o.model_name =
       f.served_name.empty()
           ? (f.model == "smollm2" ? f.model : std::filesystem::path(o.model_path).stem().string())

@@ -1,15 +1,16 @@
 #include "actors/shell/agent_process.hpp"
 
-#include "actors/data/model_place.hpp"
 #include "actors/data/node_links.hpp"
 #include "actors/data/serving_shape.hpp"
 #include "actors/shell/clock.hpp"
 #include "actors/shell/fabric_gate.hpp"
 #include "actors/shell/runtime.hpp"
 #include "actors/shell/spawn.hpp"
+#include "compute/model_catalog.hpp"
 #include "transport/proto/hexgen.pb.h"
 
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 namespace hexgen::actors {
@@ -25,7 +26,11 @@ struct opened_model {
 
 void open_here(const wire::model_reference& served, const std::string& own_path,
                opened_model& into) {
-  const auto path = find_model(own_path.empty() ? served.source : own_path);
+  std::filesystem::path path = own_path.empty() ? served.source : own_path;
+  // The coordinator's path may not be ours: then this user's cache.
+  if (own_path.empty() && !std::filesystem::exists(path))
+    path = compute::model_cache() / path.filename();
+  path = compute::resolve_model(path.string());
   auto file = compute::open_model(path);
   if (model_identity(*file) != served.digest)
     throw std::runtime_error(path.string() + " is not the model that the cluster serves (" +

@@ -28,6 +28,12 @@ public:
   void event(const fabric_event& e) {
     if (e.peer.role != transport::peer_role::node)
       return; // clients speak to the API, not to the router
+    if (e.peer.name == coordinator_name && e.what != fabric_event::kind::frame) {
+      // Running replicas go on; the next coordinator may number its tables anew.
+      if (e.what != fabric_event::kind::dial_failed)
+        state_->coordinator_changed(now_us());
+      return;
+    }
     switch (e.what) {
     case fabric_event::kind::up:
       peers_[e.peer.name] = e.peer;

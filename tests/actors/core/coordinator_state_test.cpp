@@ -1,0 +1,315 @@
+#include "tests/actors/core/fake_cluster.hpp"
+#include "tests/catch.hpp"
+
+using namespace hexgen;
+using namespace hexgen::actors;
+using test::fake_cluster;
+
+namespace {
+
+transport::peer_info operator_peer(transport::peer_role role) {
+  transport::peer_info p;
+  p.id = 1'000'000;
+  p.name = "operator-1";
+  p.role = role;
+  return p;
+}
+
+transport::frame drain_frame(const std::string& node) {
+  proto::drain_node m;
+  m.set_id(1);
+  m.set_node(node);
+  return {transport::traffic::control, proto::DRAIN_NODE, m.SerializeAsString(), {}};
+}
+
+int layers_of(const placement& p) {
+  int n = 0;
+  for (const auto& s : p.stages)
+    n += s.layers;
+  return n;
+}
+
+// Every device's held memory is within its budget, and only live generations hold any.
+void check_memory(const fake_cluster& c) {
+  for (const auto& [name, n] : c.nodes)
+    for (std::size_t d = 0; d < n.devices.size(); ++d) {
+      std::uint64_t held = 0;
+      for (const auto& [key, mib] : n.held_mib)
+        if (key.first == d)
+          held += mib;
+      CHECK(held <= n.devices[d].memory_mib);
+    }
+}
+
+} // namespace
+
+TEST_CASE("the cluster says what is missing until enough devices have joined") {
+  fake_cluster c;
+  c.add("a", {{60, 100}});
+  c.run_ms(2000);
+  CHECK(c.serving() == nullptr);
+  CHECK(c.table.routes.empty());
+  CHECK_FALSE(c.table.missing.empty());
+  c.add("b", {{60, 100}});
+  c.add("c", {{60, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  CHECK(layers_of(c.serving()->where) == fake_cluster::layers);
+  CHECK(c.serving()->where.nodes().size() == 3);
+  REQUIRE(c.table.routes.size() == 1);
+  CHECK(c.table.routes[0].node == c.serving()->where.home().node);
+  CHECK(c.nodes.at(c.table.routes[0].node).replicas.count(c.table.routes[0].generation) == 1);
+  check_memory(c);
+}
+
+TEST_CASE("a killed node's layers go to those that remain") {
+  fake_cluster c;
+  c.add("a", {{100, 100}});
+  c.add("b", {{100, 120}});
+  c.add("c", {{100, 140}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto before = c.serving()->where.generation;
+  const auto victim = c.serving()->where.stages.back().ranks.front().node;
+  c.kill(victim);
+  c.run_ms(500); // well within a second: what remains holds the model
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.generation > before);
+  CHECK(c.serving()->where.nodes().count(victim) == 0);
+  CHECK(layers_of(c.serving()->where) == fake_cluster::layers);
+  CHECK(c.coordinator->generations().failures() >= 1);
+  check_memory(c);
+  for (const auto& [name, n] : c.nodes)
+    for (const auto& [key, mib] : n.held_mib)
+      CHECK(key.second == c.serving()->where.generation);
+}
+
+TEST_CASE("when too little remains the table says so, and a new node heals it") {
+  fake_cluster c;
+  c.add("a", {{90, 100}});
+  c.add("b", {{90, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  c.kill("b");
+  c.run_ms(1000);
+  CHECK(c.serving() == nullptr);
+  CHECK_FALSE(c.table.missing.empty());
+  c.add("b", {{90, 100}}, 2); // the same name, a new incarnation
+  c.run_ms(5000);
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.uses("b", 2));
+}
+
+TEST_CASE("a frozen node is suspect after a second, and a ghost when it wakes late") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  auto* frozen = &c.nodes.at("b");
+  if (!c.serving()->where.uses("b", 1))
+    frozen = &c.nodes.at("a");
+  frozen->frozen = true;
+  c.run_ms(800);
+  CHECK_FALSE(c.logged("event=node_suspect"));
+  c.run_ms(600);
+  CHECK(c.logged("event=node_suspect node=" + frozen->name));
+  c.run_ms(1500);
+  CHECK(c.logged("event=node_gone node=" + frozen->name));
+  REQUIRE(c.serving() != nullptr);
+  CHECK_FALSE(c.serving()->where.uses(frozen->name, 1));
+  frozen->frozen = false;
+  c.run_ms(1000);
+  CHECK(frozen->left_to_return);
+  CHECK(frozen->left.find("ghost") != std::string::npos);
+}
+
+TEST_CASE("a node that was frozen for a moment is a member again without what it lost") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto home = c.serving()->where.home().node;
+  auto& n = c.nodes.at(home);
+  n.frozen = true;
+  c.run_ms(1400);
+  n.frozen = false;
+  c.run_ms(4000);
+  CHECK(n.left.empty());
+  REQUIRE(c.serving() != nullptr);
+  for (const auto& [name, node] : c.nodes)
+    for (const auto& [key, mib] : node.held_mib)
+      CHECK(key.second == c.serving()->where.generation);
+  check_memory(c);
+}
+
+TEST_CASE("names in use and ghosts are refused") {
+  fake_cluster c;
+  c.add("a", {{200, 100}});
+  c.run_ms(1000);
+  proto::join m;
+  m.set_name("a");
+  m.set_incarnation(77);
+  auto* d = m.add_devices();
+  d->set_memory_bytes(1 << 30);
+  d->set_speed(1);
+  transport::peer_info twin;
+  twin.id = 1'000'000;
+  twin.name = "a";
+  twin.incarnation = 77;
+  c.ask(twin, {transport::traffic::control, proto::JOIN, m.SerializeAsString(), {}});
+  REQUIRE(c.answers.size() == 1);
+  CHECK(c.answers[0].type == static_cast<std::uint32_t>(proto::REFUSED));
+  CHECK(c.logged("in use"));
+  twin.role = transport::peer_role::client;
+  c.ask(twin, {transport::traffic::control, proto::JOIN, m.SerializeAsString(), {}});
+  CHECK(c.logged("a client may not send it"));
+}
+
+TEST_CASE("drain moves a node's work and then says that it may go") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto busy = c.serving()->where.home().node;
+  c.ask(operator_peer(transport::peer_role::client), drain_frame(busy));
+  CHECK(c.answers.empty()); // clients may not
+  c.ask(operator_peer(transport::peer_role::node), drain_frame(busy));
+  c.run_ms(3000);
+  REQUIRE(c.answers.size() == 1);
+  proto::drain_reply r;
+  REQUIRE(r.ParseFromString(c.answers[0].head));
+  CHECK(r.done());
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.nodes().count(busy) == 0);
+  CHECK(c.nodes.at(busy).held_mib.empty());
+}
+
+TEST_CASE("a drain that would leave nothing to serve with is refused and undone") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  c.ask(operator_peer(transport::peer_role::node), drain_frame("a"));
+  c.run_ms(1000);
+  REQUIRE(c.answers.size() == 1);
+  proto::drain_reply r;
+  REQUIRE(r.ParseFromString(c.answers[0].head));
+  CHECK_FALSE(r.done());
+  CHECK(c.serving() != nullptr);
+  CHECK_FALSE(c.coordinator->membership().find("a")->draining);
+}
+
+TEST_CASE("a restarted coordinator adopts what the agents hold") {
+  fake_cluster c;
+  c.add("a", {{80, 100}});
+  c.add("b", {{80, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto generation = c.serving()->where.generation;
+  const auto held = c.nodes.at("a").held_mib;
+  c.restart_coordinator(2);
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.generation == generation);
+  CHECK(c.nodes.at("a").held_mib == held); // not reloaded
+  CHECK(c.logged("event=adopted"));
+  REQUIRE(c.table.routes.size() == 1);
+  // What comes later is numbered after what was adopted.
+  c.add("c", {{300, 10}});
+  c.run_ms(6000);
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.generation >= generation);
+}
+
+TEST_CASE("a coordinator that finds half a generation has it released") {
+  fake_cluster c;
+  c.add("a", {{80, 100}});
+  c.add("b", {{80, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  c.restart_coordinator(2);
+  c.kill("b");
+  c.run_ms(8000);
+  CHECK(c.serving() == nullptr);
+  CHECK(c.nodes.at("a").held_mib.empty());
+}
+
+TEST_CASE("a better plan replaces the old one, and room is made when both do not fit") {
+  fake_cluster c;
+  c.add("a", {{150, 400}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto before = c.serving()->where.generation;
+  c.add("b", {{150, 100}}); // four times as fast
+  c.run_ms(8000);
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.generation > before);
+  CHECK(c.serving()->where.nodes().count("b") == 1);
+  check_memory(c);
+}
+
+TEST_CASE("a device that hangs behind a healthy heartbeat is noticed") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto g = c.serving()->where.generation;
+  const auto replica = c.serving()->where.replica;
+  const auto home = c.serving()->where.home().node;
+  c.nodes.at(home).progress = {{replica, g, 5, 900}};
+  c.run_ms(500);
+  CHECK_FALSE(c.logged("event=node_suspect"));
+  c.nodes.at(home).progress = {{replica, g, 5, 9000}};
+  c.run_ms(1000);
+  CHECK(c.logged("event=node_suspect node=" + home));
+  REQUIRE(c.serving() != nullptr);
+  CHECK_FALSE(c.serving()->where.uses(home, 1));
+  c.nodes.at(home).progress.clear();
+  c.run_ms(1000);
+  CHECK(c.logged("event=node_recovered node=" + home));
+}
+
+TEST_CASE("a layout by hand is carried out as given") {
+  fake_cluster c;
+  scheduler::manual_layout layout;
+  layout.stages = {{1, 1}};
+  layout.layers = {{18, 12}};
+  c.options().layout = layout;
+  c.apply_options();
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.to_text() == "a/0[0-17] b/0[18-29]");
+}
+
+TEST_CASE("messages out of range are refused and change nothing") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.run_ms(2000);
+  REQUIRE(c.serving() != nullptr);
+  const auto before = c.coordinator->membership().find("a")->devices[0].decode_us_per_layer;
+  const auto* member = c.coordinator->membership().find("a");
+  transport::peer_info p;
+  p.id = member->peer;
+  p.name = "a";
+  p.incarnation = 1;
+  proto::heartbeat beat;
+  auto* d = beat.add_devices();
+  d->set_index(0);
+  d->set_memory_bytes(1);
+  d->set_speed(1);
+  d->set_decode_us_per_layer(-1);
+  c.ask(p, {transport::traffic::control, proto::HEARTBEAT, beat.SerializeAsString(), {}});
+  CHECK(c.coordinator->membership().find("a")->devices[0].decode_us_per_layer == before);
+  for (std::uint32_t type = 0; type < 70; ++type)
+    for (const std::string head :
+         {std::string(), std::string("\xff\xff\xff\xff\x0f"), std::string(64, 'x')})
+      c.ask(p, {transport::traffic::control, type, head, {}});
+  c.run_ms(500);
+  CHECK(c.serving() != nullptr);
+}
