@@ -20,11 +20,15 @@ inline constexpr int fake_block_tokens = 16;
 
 inline constexpr std::uint64_t fake_root = 0x1234;
 
+[[nodiscard]] inline std::uint64_t fake_input(std::int32_t id) {
+  return static_cast<std::uint64_t>(id) + 1;
+}
+
 /// The hash after `ids`, continuing from `from`.
 [[nodiscard]] inline std::uint64_t fake_hash(std::span<const std::int32_t> ids,
                                              std::uint64_t from = fake_root) {
   for (const auto id : ids)
-    from = mix(from, static_cast<std::uint64_t>(id) + 1);
+    from = mix(from, fake_input(id));
   return from;
 }
 
@@ -45,29 +49,42 @@ public:
           slots_.at(std::size_t{from} * fake_block_tokens + i);
   }
 
-  /// Writes the run's positions. Returns the hash after it, or nothing when what the blocks hold
-  /// before it is not one sequence.
-  [[nodiscard]] std::optional<std::uint64_t> run(int position, std::span<const std::int32_t> ids,
-                                                 std::span<const std::uint32_t> blocks) {
+  /// Writes the run's positions: each becomes the hash of its input and of all before it, which is
+  /// appended to `after`. False when what the blocks hold before the run is not one sequence, or
+  /// was written under another `tag`.
+  [[nodiscard]] bool run(int position, std::span<const std::uint64_t> inputs,
+                         std::span<const std::uint32_t> blocks, std::vector<std::uint64_t>& after,
+                         std::uint64_t tag = 0) {
     std::uint64_t before = fake_root;
     for (int p = 0; p < position; ++p) {
       const slot& s = at(p, blocks);
-      if (s.before != before)
-        return std::nullopt;
+      if (s.before != before || s.tag != tag)
+        return false;
       before = s.after;
     }
-    for (const auto id : ids) {
+    for (const auto input : inputs) {
       slot& s = at(position++, blocks);
-      s.before = before;
-      s.after = fake_hash(std::span(&id, 1), before);
+      s = {before, mix(before, input), tag};
       before = s.after;
+      after.push_back(before);
     }
-    return before;
+    return true;
+  }
+
+  /// The same over token ids. Returns the last hash.
+  [[nodiscard]] std::optional<std::uint64_t> run(int position, std::span<const std::int32_t> ids,
+                                                 std::span<const std::uint32_t> blocks) {
+    std::vector<std::uint64_t> inputs, after;
+    for (const auto id : ids)
+      inputs.push_back(fake_input(id));
+    if (!run(position, inputs, blocks, after))
+      return std::nullopt;
+    return after.back();
   }
 
 private:
   struct slot {
-    std::uint64_t before = 0, after = 0;
+    std::uint64_t before = 0, after = 0, tag = 0;
   };
   slot& at(int position, std::span<const std::uint32_t> blocks) {
     const auto p = static_cast<std::size_t>(position);

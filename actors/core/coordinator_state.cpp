@@ -19,11 +19,19 @@ transport::frame refused_frame(const std::string& why) {
   return control(proto::REFUSED, m);
 }
 
+// Each coordinator numbers its generations in a range of its own, drawn with its incarnation.
+std::uint64_t first_generation(std::uint64_t incarnation) {
+  std::uint64_t x = incarnation;
+  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebULL;
+  return ((x ^ (x >> 31U)) & 0xfffffU) << 12U;
+}
+
 } // namespace
 
 coordinator_state::coordinator_state(coordinator_options options)
     : options_(std::move(options)), membership_(options_.membership),
-      generations_(options_.generations) {}
+      generations_(options_.generations, first_generation(options_.incarnation)) {}
 
 coordinator_effects coordinator_state::peer_down(transport::peer_id peer, const std::string& why,
                                                  bool goodbye, time_ms now) {
@@ -466,6 +474,7 @@ void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
     });
     if (same != leaving.end()) {
       replicas_kept.insert(generations_.records().at(*same).where.replica);
+      generations_.predicted(*same, a.tokens_per_s);
       leaving.erase(same);
     } else {
       add.push_back(std::move(a));

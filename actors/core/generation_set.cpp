@@ -279,6 +279,11 @@ void generation_set::status(const std::string& node, wire::replica_status m) {
     i->second.status = std::move(m);
 }
 
+void generation_set::predicted(std::uint64_t generation, double tokens_per_s) {
+  if (auto i = records_.find(generation); i != records_.end())
+    i->second.tokens_per_s = tokens_per_s;
+}
+
 void generation_set::node_lost(const std::string& node, std::uint64_t incarnation,
                                const std::string& why, time_ms now, generation_effects& fx) {
   if (lost_.size() > 4096)
@@ -310,7 +315,9 @@ void generation_set::held(const std::string& node, std::uint64_t incarnation,
     refuse();
     return;
   }
-  last_generation_ = std::max(last_generation_, m.generation());
+  // Numbers of another coordinator's range are not continued: it may have given out more of them.
+  if (m.generation() > first_generation_ && m.generation() - first_generation_ < (1U << 12U))
+    last_generation_ = std::max(last_generation_, m.generation());
   epoch_ = std::max(epoch_, where.epoch);
   auto i = records_.find(m.generation());
   if (i != records_.end()) {

@@ -68,7 +68,10 @@ struct generation_effects {
 
 class generation_set {
 public:
-  explicit generation_set(generation_times times = {}) : times_(times) {}
+  /// Generations are numbered from `first` + 1: a coordinator that was restarted does not know all
+  /// that its predecessor made, and steps of those may still be on their way.
+  explicit generation_set(generation_times times = {}, std::uint64_t first = 0)
+      : times_(times), first_generation_(first), last_generation_(first) {}
 
   struct addition {
     placement where; // epoch and generation are set here
@@ -95,6 +98,8 @@ public:
   void node_back(const std::string& node, std::uint64_t incarnation) {
     lost_.erase({node, incarnation});
   }
+  /// A plan's rate of a generation that it keeps (an adopted one has none yet).
+  void predicted(std::uint64_t generation, double tokens_per_s);
   /// What a node that (re)joins still has: kept, adopted, or released there.
   void held(const std::string& node, std::uint64_t incarnation, const proto::held_generation& m,
             time_ms now, generation_effects& fx);
@@ -128,7 +133,8 @@ private:
   std::set<std::uint64_t> outgoing_;                     // to be drained after the exchange
   std::set<std::pair<std::string, std::uint64_t>> lost_; // nodes that cannot answer a release
   std::uint32_t need_blocks_ = 1;
-  std::uint64_t epoch_ = 0, last_generation_ = 0;
+  std::uint64_t first_generation_ = 0, last_generation_ = 0;
+  std::uint64_t epoch_ = 0;
   std::uint64_t failures_ = 0;
 };
 

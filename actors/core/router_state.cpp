@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 namespace hexgen::actors {
 namespace {
@@ -132,7 +133,9 @@ router_effects router_state::routing_table(wire::routing_table table, time_us no
     const auto [it, is_new] = places_.try_emplace({r.replica, r.generation});
     if (is_new)
       policy_.forget(r.replica); // a new generation's caches are empty
-    it->second.route = r;
+    const auto old = std::exchange(it->second.route, r);
+    if (!is_new && (old.node != r.node || old.incarnation != r.incarnation))
+      move_all_from(it->first, false, now, out); // a number used again: nothing of it is there
   }
   drop_unnamed(now, out);
   retry_waiting(now, out);

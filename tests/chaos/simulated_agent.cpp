@@ -1,0 +1,432 @@
+#include "tests/chaos/simulated_agent.hpp"
+
+#include "transport/proto/hexgen.pb.h"
+
+#include <algorithm>
+#include <set>
+
+namespace hexgen::tests {
+namespace {
+
+constexpr time_us tick_us = 100'000;
+
+actors::agent_options options_of(const std::string& name, std::uint64_t incarnation,
+                                 const simulated_device& d) {
+  actors::agent_options o;
+  o.name = name;
+  o.incarnation = incarnation;
+  o.coordinator = actors::coordinator_name;
+  o.address = name;
+  o.zone = "z";
+  actors::device_options device;
+  device.memory_bytes = d.memory_bytes;
+  o.devices = {device};
+  return o;
+}
+
+compute::model_config model() {
+  compute::model_config c;
+  c.layers = layered_model_layers;
+  c.hidden = 64;
+  c.heads = c.kv_heads = 4;
+  c.head_dim = 16;
+  c.ffn = 256;
+  c.vocab = layered_model_vocab;
+  c.context = 256;
+  return c;
+}
+
+} // namespace
+
+simulated_agent::simulated_agent(virtual_network& net, std::string name, std::uint64_t incarnation,
+                                 simulated_device device, planted_bug bug, reports tell)
+    : net_(net), name_(std::move(name)), device_(device), bug_(bug), tell_(std::move(tell)),
+      agent_(options_of(name_, incarnation, device)) {
+  id_ = net_.start(this, name_, incarnation, name_);
+  carry_out(agent_.start(net_.now()));
+  timer(net_.chance.in(1, tick_us), [this] { tick(); });
+}
+
+simulated_agent::~simulated_agent() {
+  kill();
+}
+
+void simulated_agent::kill() {
+  net_.kill(id_);
+}
+
+void simulated_agent::timer(time_us delay, std::function<void()> task) {
+  net_.after(id_, delay, std::move(task));
+}
+
+void simulated_agent::tick() {
+  std::vector<actors::rank_progress> progress;
+  for (const auto& [who, r] : ranks_) {
+    actors::rank_progress p;
+    p.replica = who.first;
+    p.generation = who.second;
+    p.last_step = r.last_step;
+    p.running_ms = running_ && step_of_ == who ? (net_.now() - step_from_) / 1000 : 0;
+    progress.push_back(p);
+  }
+  carry_out(agent_.tick(progress, net_.now()));
+  std::vector<key> all;
+  for (const auto& [who, r] : replicas_)
+    all.push_back(who);
+  for (const auto& who : all)
+    if (const auto r = replicas_.find(who); r != replicas_.end())
+      carry_out(who, r->second->tick(net_.now()));
+  timer(tick_us, [this] { tick(); });
+}
+
+void simulated_agent::ask_drain() {
+  proto::drain_node m;
+  m.set_id(1);
+  m.set_node(name_);
+  send_to(
+      actors::coordinator_name,
+      transport::frame{transport::traffic::control, proto::DRAIN_NODE, m.SerializeAsString(), {}});
+}
+
+void simulated_agent::hang(time_us for_us) {
+  hung_until_ = net_.now() + for_us;
+}
+
+void simulated_agent::on_up(const transport::peer_info& peer) {
+  peers_[peer.id] = peer;
+  carry_out(agent_.peer_up(peer, net_.now()));
+}
+
+void simulated_agent::on_down(const transport::peer_info& peer, const std::string& why) {
+  peers_.erase(peer.id);
+  carry_out(agent_.peer_down(peer, why, net_.now()));
+  std::vector<key> all;
+  for (const auto& [who, r] : replicas_)
+    all.push_back(who);
+  for (const auto& who : all)
+    if (const auto r = replicas_.find(who); r != replicas_.end())
+      carry_out(who, r->second->router_lost(peer.id, net_.now()));
+}
+
+void simulated_agent::on_dial_failed(const std::string& address, const std::string& why) {
+  carry_out(agent_.dial_failed(address, why, net_.now()));
+}
+
+void simulated_agent::on_packet(const transport::peer_info& peer, const packet& p) {
+  if (const auto* f = std::get_if<transport::frame>(&p)) {
+    if (f->type == proto::PROBE) {
+      proto::probe in;
+      proto::probe_reply out;
+      in.ParseFromString(f->head);
+      out.set_id(in.id());
+      net_.send(id_, peer.id,
+                transport::frame{
+                    transport::traffic::control, proto::PROBE_REPLY, out.SerializeAsString(), {}});
+      return;
+    }
+    if (f->type == proto::DRAIN_REPLY) {
+      proto::drain_reply m;
+      if (m.ParseFromString(f->head) && m.done())
+        tell_.leave(true); // it may be stopped now
+      return;
+    }
+    carry_out(agent_.on_frame(peer, *f, net_.now()));
+  } else if (const auto* step = std::get_if<std::shared_ptr<const step_packet>>(&p)) {
+    take_step(*step);
+  } else if (const auto* result = std::get_if<actors::wire::step_result>(&p)) {
+    const key who{result->replica, result->generation};
+    if (replicas_.contains(who))
+      take_result(*result);
+    else
+      ++refused_frames_;
+  } else if (const auto* submit = std::get_if<actors::wire::submit>(&p)) {
+    const key who{submit->replica, submit->generation};
+    if (const auto r = replicas_.find(who); r != replicas_.end())
+      carry_out(who, r->second->submit(peer.id, *submit, net_.now()));
+    else
+      net_.send(id_, peer.id,
+                actors::wire::request_failed{submit->request, submit->attempt, true, 503,
+                                             "the generation does not serve here"});
+  } else if (const auto* cancel = std::get_if<actors::wire::cancel>(&p)) {
+    const key who{cancel->replica, cancel->generation};
+    if (const auto r = replicas_.find(who); r != replicas_.end())
+      carry_out(who, r->second->cancel(peer.id, *cancel, net_.now()));
+  }
+}
+
+bool simulated_agent::send_to(const std::string& node, packet p) {
+  // The newest connection of the name.
+  for (auto it = peers_.rbegin(); it != peers_.rend(); ++it)
+    if (it->second.name == node)
+      return net_.send(id_, it->first, std::move(p));
+  return false;
+}
+
+void simulated_agent::carry_out(actors::agent_effects effects) {
+  namespace act = actors::agent_do;
+  for (auto& e : effects) {
+    if (auto* dial = std::get_if<act::dial>(&e)) {
+      net_.dial(id_, dial->address);
+    } else if (auto* send = std::get_if<act::send>(&e)) {
+      net_.send(id_, send->peer, std::move(send->message));
+    } else if (auto* probe = std::get_if<act::probe>(&e)) {
+      proto::probe m;
+      m.set_id(probe->id);
+      net_.send(
+          id_, probe->peer,
+          transport::frame{transport::traffic::control, proto::PROBE, m.SerializeAsString(), {}});
+    } else if (std::holds_alternative<act::open_model>(e)) {
+      timer(net_.chance.in(1'000, 20'000),
+            [this] { carry_out(agent_.model_opened("", model(), net_.now())); });
+    } else if (std::holds_alternative<act::measure_devices>(e)) {
+      timer(net_.chance.in(1'000, 20'000), [this] {
+        const double us = static_cast<double>(device_.step_us);
+        carry_out(agent_.device_measured(0, {us, us / 8, us}, net_.now()));
+      });
+    } else if (auto* prepare_it = std::get_if<act::prepare_rank>(&e)) {
+      prepare(*prepare_it);
+    } else if (auto* commit = std::get_if<act::commit_rank>(&e)) {
+      timer(net_.chance.in(100, 5'000), [this, c = *commit] {
+        const auto r = ranks_.find({c.id.replica, c.id.generation});
+        if (r != ranks_.end()) {
+          r->second.stage = std::make_unique<layered_stage>(
+              r->second.spec.part.first_layer, r->second.spec.part.layers, c.kv_blocks);
+          r->second.kv_blocks = c.kv_blocks;
+        }
+        carry_out(agent_.rank_committed(c.device, c.id,
+                                        r == ranks_.end() ? "it was never prepared" : ""));
+      });
+    } else if (auto* release = std::get_if<act::release_rank>(&e)) {
+      timer(net_.chance.in(100, 20'000), [this, r = *release] {
+        const key who{r.id.replica, r.id.generation};
+        ranks_.erase(who);
+        std::erase_if(queue_, [&](const auto& s) {
+          return key{s->message.replica, s->message.generation} == who;
+        });
+        if (step_of_ == who)
+          hung_until_ = 0; // the abort flag frees the device thread
+        carry_out(agent_.rank_released(r.device, r.id));
+      });
+    } else if (auto* abort = std::get_if<act::abort_rank>(&e)) {
+      std::erase_if(queue_, [&](const auto& s) {
+        return key{s->message.replica, s->message.generation} ==
+               key{abort->id.replica, abort->id.generation};
+      });
+    } else if (auto* start = std::get_if<act::start_replica>(&e)) {
+      auto o = start->options;
+      o.prefix_key = {net_.chance.draw(), net_.chance.draw()};
+      replicas_[{o.replica, o.generation}] = std::make_unique<actors::replica_state>(o);
+    } else if (auto* drain = std::get_if<act::drain_replica>(&e)) {
+      drain_limit({drain->id.replica, drain->id.generation}, drain->limit_ms);
+    } else if (auto* stop = std::get_if<act::stop_replica>(&e)) {
+      const key who{stop->id.replica, stop->id.generation};
+      if (const auto r = replicas_.find(who); r != replicas_.end()) {
+        carry_out(who, r->second->abort(stop->why, net_.now()));
+        replicas_.erase(who);
+      }
+    } else if (auto* leave = std::get_if<act::leave>(&e)) {
+      tell_.log(name_ + " leaves: " + leave->why);
+      tell_.leave(leave->again);
+    } else if (auto* line = std::get_if<act::log>(&e)) {
+      tell_.log(name_ + " " + line->line);
+    }
+  }
+}
+
+void simulated_agent::drain_limit(const key& who, std::uint32_t limit_ms) {
+  const auto r = replicas_.find(who);
+  if (r == replicas_.end())
+    return;
+  carry_out(who, r->second->drain(net_.now()));
+  timer(limit_ms * 1000ULL, [this, who] {
+    const auto late = replicas_.find(who);
+    if (late == replicas_.end() || late->second->dead() || late->second->idle())
+      return;
+    carry_out(who, late->second->abort("the drain limit has passed", net_.now()));
+    carry_out(agent_.replica_drained({who.first, who.second}));
+  });
+}
+
+void simulated_agent::prepare(const actors::agent_do::prepare_rank& what) {
+  timer(net_.chance.in(device_.load_us / 4, device_.load_us), [this, what] {
+    const key who{what.spec.replica, what.spec.generation};
+    std::uint32_t taken = 0;
+    for (const auto& [other, r] : ranks_)
+      taken += r.kv_blocks;
+    actors::prepare_result result;
+    result.kv_blocks =
+        std::min<std::uint32_t>(24, device_.kv_blocks - std::min(device_.kv_blocks, taken));
+    ranks_[who].spec = what.spec;
+    carry_out(agent_.rank_prepared(what.device, {who.first, who.second}, result));
+  });
+}
+
+void simulated_agent::carry_out(const key& who, actors::replica_effects effects) {
+  for (auto& e : effects) {
+    if (auto* step = std::get_if<actors::send_step>(&e)) {
+      check_writers(who, step->message);
+      auto p = std::make_shared<step_packet>();
+      for (const auto id : step->message.ids)
+        p->activations.push_back(fake_input(id));
+      p->message = std::move(step->message);
+      p->message.ids.clear();
+      take_step(std::move(p));
+    } else if (auto* chunk = std::get_if<actors::send_chunk>(&e)) {
+      net_.send(id_, chunk->to, std::move(chunk->message));
+    } else if (auto* failed = std::get_if<actors::send_failed>(&e)) {
+      net_.send(id_, failed->to, std::move(failed->message));
+    } else if (std::holds_alternative<actors::replica_drained>(e)) {
+      carry_out(agent_.replica_drained({who.first, who.second}));
+    } else if (auto* broken = std::get_if<actors::replica_broken>(&e)) {
+      tell_.log(name_ + " replica broken: " + broken->reason);
+      // Later, so that the replica is not taken away while it speaks.
+      timer(0, [this, who, why = broken->reason] {
+        carry_out(agent_.rank_failed({who.first, who.second}, why));
+      });
+    }
+  }
+}
+
+/// Among the steps in flight a block has one writer.
+void simulated_agent::check_writers(const key& who, const actors::wire::step_message& m) {
+  auto& writers = writers_[who];
+  for (const auto& e : m.work.entries)
+    for (int p = e.position; p < e.position + e.tokens; ++p) {
+      const auto block = e.blocks[static_cast<std::size_t>(p / compute::block_tokens)];
+      const auto [it, is_new] = writers.try_emplace(block, e.sequence, m.step);
+      if (!is_new && it->second.first != e.sequence)
+        tell_.violation("block " + std::to_string(block) + " is written by two sequences at once");
+      it->second = {e.sequence, m.step};
+    }
+}
+
+void simulated_agent::take_step(std::shared_ptr<const step_packet> p) {
+  const key who{p->message.replica, p->message.generation};
+  const auto r = ranks_.find(who);
+  const bool known = r != ranks_.end() && r->second.stage != nullptr;
+  if (!known && bug_ != planted_bug::skip_generation_check) {
+    ++refused_frames_;
+    return;
+  }
+  queue_.push_back(std::move(p));
+  run_next();
+}
+
+void simulated_agent::run_next() {
+  if (running_ || queue_.empty())
+    return;
+  const auto p = queue_.front();
+  queue_.pop_front();
+  running_ = true;
+  step_from_ = net_.now();
+  step_of_ = {p->message.replica, p->message.generation};
+  const auto tokens = static_cast<time_us>(p->message.work.tokens());
+  timer(net_.chance.in(device_.step_us / 2, device_.step_us) + tokens * device_.step_us / 32,
+        [this, p] { finish_step(p); });
+}
+
+void simulated_agent::finish_step(const std::shared_ptr<const step_packet>& p) {
+  if (hung_until_ > net_.now()) {
+    timer(std::min<time_us>(hung_until_ - net_.now(), 50'000), [this, p] { finish_step(p); });
+    return;
+  }
+  running_ = false;
+  const auto& m = p->message;
+  auto r = ranks_.find({m.replica, m.generation});
+  if (r == ranks_.end() && bug_ == planted_bug::skip_generation_check)
+    r = std::find_if(ranks_.begin(), ranks_.end(), [&](const auto& other) {
+      return other.first.first == m.replica && other.second.stage != nullptr &&
+             other.second.spec.stage == m.stage;
+    });
+  if (r != ranks_.end() && r->second.stage != nullptr) {
+    auto& rank = r->second;
+    auto out = std::make_shared<step_packet>(*p);
+    // Steps of one generation run strictly in order on every stage.
+    if (bug_ == planted_bug::none && m.step != rank.last_step + 1)
+      tell_.violation(name_ + ": step " + std::to_string(m.step) + " after " +
+                      std::to_string(rank.last_step));
+    rank.last_step = m.step;
+    const bool blocks_there =
+        std::all_of(m.work.entries.begin(), m.work.entries.end(), [&](const auto& e) {
+          return std::all_of(e.blocks.begin(), e.blocks.end(),
+                             [&](auto b) { return b < rank.kv_blocks; });
+        });
+    if (!blocks_there || !rank.stage->run(m.work, out->activations, m.generation)) {
+      tell_.violation(name_ + ": step " + std::to_string(m.step) + " of generation " +
+                      std::to_string(m.generation) + " found another sequence's KV");
+    } else if (rank.spec.stage + 1 == rank.spec.stages) {
+      sample(rank, *out);
+    } else {
+      ++out->message.stage;
+      if (rank.spec.next_node == name_)
+        take_step(std::move(out));
+      else if (!send_to(rank.spec.next_node, packet(std::shared_ptr<const step_packet>(out))))
+        carry_out(agent_.rank_failed({m.replica, m.generation}, "the next stage is not there"));
+    }
+  }
+  run_next();
+}
+
+void simulated_agent::sample(rank& r, const step_packet& p) {
+  const auto& m = p.message;
+  for (const auto& o : m.opens) {
+    r.open[o.sequence] = o;
+    r.generated[o.sequence] = static_cast<int>(o.emitted.size());
+  }
+  for (const auto s : m.closes) {
+    r.open.erase(s);
+    r.generated.erase(s);
+  }
+  actors::wire::step_result result;
+  result.replica = m.replica;
+  result.generation = m.generation;
+  result.step = m.step;
+  std::size_t at = 0;
+  for (const auto& e : m.work.entries) {
+    at += static_cast<std::size_t>(e.tokens);
+    if (e.logits == 0)
+      continue;
+    const auto open = r.open.find(e.sequence);
+    if (open == r.open.end()) {
+      tell_.violation("a sequence is sampled that was never opened");
+      return;
+    }
+    actors::wire::sampled s;
+    s.sequence = e.sequence;
+    s.index = r.generated[e.sequence]++;
+    s.token.id = choose_token(p.activations[at - 1], open->second.params);
+    s.token.ends = is_last(s.token.id, s.index, open->second.params, s.token.ends_by_length);
+    result.tokens.push_back(s);
+  }
+  if (r.spec.replica_node != name_) {
+    if (!send_to(r.spec.replica_node, std::move(result)))
+      carry_out(agent_.rank_failed({m.replica, m.generation}, "the replica is not there"));
+    return;
+  }
+  timer(1, [this, result = std::move(result)] {
+    if (replicas_.contains({result.replica, result.generation}))
+      take_result(result);
+  });
+}
+
+void simulated_agent::take_result(const actors::wire::step_result& m) {
+  const key who{m.replica, m.generation};
+  std::erase_if(writers_[who], [&](const auto& w) { return w.second.second <= m.step; });
+  carry_out(who, replicas_.at(who)->step_result(m, net_.now()));
+}
+
+std::string simulated_agent::leftovers() const {
+  for (const auto& [who, r] : replicas_) {
+    if (r->dead())
+      continue;
+    const auto s = r->status();
+    if (!r->idle() || s.free_blocks != s.blocks)
+      return name_ + ": replica " + std::to_string(who.first) + " generation " +
+             std::to_string(who.second) + " holds " + std::to_string(s.running + s.waiting) +
+             " sequences and " + std::to_string(s.blocks - s.free_blocks) +
+             " blocks after all requests have ended";
+  }
+  return {};
+}
+
+} // namespace hexgen::tests
