@@ -140,10 +140,14 @@ void connection::pump() {
     return arm();
   want_write_ = false;
   for (;;) {
-    ucx_blocked_ = ucx_seen_ && !send_over_ucx();
+    bool ucx_full = false;
+    if (ucx_seen_) {
+      ucx_full = !path_->send_queued(port_->box);
+      ucx_awaited_ = ucx_full || stage_ == stage::leaving;
+    }
     const std::span<const std::byte> from = writer_.next();
     if (from.empty()) {
-      if (stage_ == stage::up && !ucx_blocked_ && !port_->box.sleep())
+      if (stage_ == stage::up && !ucx_full && !port_->box.sleep())
         continue;
       break;
     }
@@ -316,17 +320,6 @@ void connection::start_ucx() {
   ucx_settled_ = !path_->connect(peer_hello_.ucx_address, peer_hello_.ucx_cookie, why);
 }
 
-// False: UCX has enough under way, what waits goes when some of it is done.
-bool connection::send_over_ucx() {
-  frame next;
-  while (path_->can_send()) {
-    if (!port_->box.pop(traffic::data, next))
-      return true;
-    path_->send(std::move(next));
-  }
-  return false;
-}
-
 void connection::post_pump() {
   boost::asio::post(socket_.get_executor(), [self = shared_from_this()] { self->pump(); });
 }
@@ -354,7 +347,7 @@ void connection::on_ucx_sent(std::uint64_t cost) {
   port_->box.sent(cost);
   port_->frames_sent.fetch_add(1, std::memory_order_relaxed);
   port_->bytes_sent.fetch_add(cost, std::memory_order_relaxed);
-  if (ucx_blocked_ || stage_ == stage::leaving)
+  if (ucx_awaited_)
     post_pump();
 }
 

@@ -11,6 +11,7 @@
 
 #include <boost/asio/ip/tcp.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -79,6 +80,8 @@ public:
   [[nodiscard]] const hello_message& peer_hello() const { return peer_hello_; }
   [[nodiscard]] process_key peer_key() const { return {peer_hello_.name, peer_hello_.incarnation}; }
   [[nodiscard]] const std::shared_ptr<peer_port>& port() const { return port_; }
+  /// Over which data goes; null: over TLS.
+  [[nodiscard]] std::shared_ptr<ucx_path> path() const { return ucx_seen_ ? path_ : nullptr; }
   /// The peer was refused, or refused us, because another connection serves the pair.
   [[nodiscard]] bool duplicate() const { return duplicate_; }
   /// Rises with every connection of the process: the age's order.
@@ -108,7 +111,6 @@ private:
   void on_pong(const std::string& body);
   void on_goodbye(const std::string& body);
   void start_ucx();
-  bool send_over_ucx();
   void post_pump();
   void deliver(received_frame received);
   void maybe_up();
@@ -138,7 +140,7 @@ private:
   bool settled_ = false;
   bool ucx_settled_ = true;                  // it is known whether data goes over UCX
   bool ucx_seen_ = false;                    // the peer received the probe: it does
-  bool ucx_blocked_ = false;                 // more waits than UCX takes now
+  std::atomic<bool> ucx_awaited_{false};     // pump again when UCX has sent something
   std::optional<std::uint64_t> last_frames_; // the peer said goodbye after as many over UCX
   bool ready_sent_ = false;
   bool peer_ready_ = false;

@@ -1,12 +1,15 @@
 #include "transport/event_loop.hpp"
 
+#include "transport/ucx_path.hpp"
 #include "transport/ucx_worker.hpp"
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <thread>
+#include <vector>
 
 namespace hexgen::transport {
 namespace {
@@ -46,10 +49,22 @@ private:
   bool fired_ = false;
 };
 
+bool arm(ucx_worker& worker) {
+  const std::lock_guard lock(worker.mutex());
+  return worker.arm();
+}
+
 bool progress(ucx_worker& worker) {
   int turns = 0;
-  while (turns < progress_turns && worker.progress())
-    ++turns;
+  std::vector<std::shared_ptr<ucx_path>> ready;
+  {
+    const std::lock_guard lock(worker.mutex());
+    while (turns < progress_turns && worker.progress())
+      ++turns;
+    ready = worker.take_ready();
+  }
+  for (const auto& path : ready)
+    path->deliver();
   return turns != 0;
 }
 
@@ -81,7 +96,7 @@ void run_event_loop(boost::asio::io_context& io, ucx_worker* worker, wakeup wake
     if (wake == wakeup::spin && clock::now() - idle_since < spin_time)
       continue;
     if (worker != nullptr) {
-      if (!worker->arm()) {
+      if (!arm(*worker)) {
         // Something came since the last progress, or (it cannot be told apart) sends wait for
         // room at a peer that does not read: then no event will come, and spinning starves it.
         if (++unarmed > unarmed_turns)

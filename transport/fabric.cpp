@@ -4,6 +4,7 @@
 #include "transport/connection.hpp"
 #include "transport/dialer.hpp"
 #include "transport/event_loop.hpp"
+#include "transport/payload_memory.hpp"
 #include "transport/protocol.hpp"
 #include "transport/tls_context.hpp"
 #include "transport/ucx_worker.hpp"
@@ -34,6 +35,10 @@ using boost::asio::ip::tcp;
 using std::chrono::milliseconds;
 
 constexpr milliseconds stop_limit{900};
+constexpr std::chrono::seconds trim_interval{5};
+
+// The fabric whose transport thread this is.
+thread_local const void* running_here = nullptr;
 
 std::uint64_t random_u64() {
   std::random_device source;
@@ -79,6 +84,7 @@ public:
 private:
   struct peer_entry {
     std::shared_ptr<peer_port> port;
+    std::shared_ptr<ucx_path> path; // null: data goes over TLS
     std::weak_ptr<connection> link;
   };
   using connection_ptr = std::shared_ptr<connection>;
@@ -116,6 +122,7 @@ private:
   boost::asio::steady_timer retry_;
   boost::asio::steady_timer stop_timer_;
   std::chrono::steady_clock::time_point last_tick_;
+  std::chrono::steady_clock::time_point last_trim_;
   std::thread thread_;
   bool stopping_ = false; // transport thread
 
@@ -148,7 +155,10 @@ void fabric_impl::start() {
     accept();
   last_tick_ = std::chrono::steady_clock::now();
   tick();
-  thread_ = std::thread([this] { run_event_loop(io_, ucx_.get(), options_.wake); });
+  thread_ = std::thread([this] {
+    running_here = this;
+    run_event_loop(io_, ucx_.get(), options_.wake);
+  });
 }
 
 void fabric_impl::listen() {
@@ -295,7 +305,7 @@ void fabric_impl::on_up(connection& c) {
   const hello_message& hello = c.peer_hello();
   c.info = {next_peer_++, hello.name,  hello.incarnation, hello.role,
             c.kind(),     c.dialled(), hello.address};
-  auto entry = std::make_shared<peer_entry>(peer_entry{c.port(), c.weak_from_this()});
+  auto entry = std::make_shared<peer_entry>(peer_entry{c.port(), c.path(), c.weak_from_this()});
   {
     const std::unique_lock lock(peers_mutex_);
     peers_.emplace(c.info.id, std::move(entry));
@@ -349,6 +359,14 @@ send_result fabric_impl::send(peer_id peer, frame f) {
   const std::shared_ptr<peer_entry> entry = find(peer);
   if (!entry)
     return send_result::down;
+  if (entry->path && f.traffic_class == traffic::data && running_here != this) {
+    send_result result = send_result::accepted;
+    const ucx_path::now how = entry->path->send_now(entry->port->box, f, result);
+    if (how == ucx_path::now::under_way)
+      boost::asio::post(io_, [] {}); // the loop then progresses it
+    if (how != ucx_path::now::no)
+      return result;
+  }
   bool wake = false;
   const send_result result = entry->port->box.push(std::move(f), wake);
   if (wake)
@@ -392,6 +410,10 @@ void fabric_impl::tick() {
   const auto elapsed = std::chrono::duration_cast<milliseconds>(now - last_tick_);
   last_tick_ += elapsed;
   const std::vector<connection_ptr> all(connections_.begin(), connections_.end());
+  if (now - last_trim_ > trim_interval) {
+    last_trim_ = now;
+    trim_payload_memory();
+  }
   for (const connection_ptr& c : all)
     c->tick(static_cast<std::uint32_t>(std::min<std::int64_t>(elapsed.count(), 1 << 20)));
   ticker_.expires_after(milliseconds(std::clamp(options_.heartbeat_ms / 2, 5U, 100U)));

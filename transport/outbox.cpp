@@ -30,6 +30,21 @@ send_result outbox::push(frame f, bool& wake) {
   return send_result::accepted;
 }
 
+bool outbox::overtake(const frame& f, send_result& result) {
+  const std::uint64_t cost = window_cost(f.head.size(), f.payload.size());
+  const std::lock_guard lock(mutex_);
+  lane& data = lanes_[static_cast<std::size_t>(traffic::data)];
+  result = closed_ ? send_result::down : send_result::accepted;
+  if (closed_)
+    return true;
+  if (!data.frames.empty() || data.window <= 0 ||
+      (queued_bytes_ != 0 && queued_bytes_ + cost > bound_bytes_))
+    return false;
+  data.window -= static_cast<std::int64_t>(cost);
+  queued_bytes_ += cost;
+  return true;
+}
+
 bool outbox::pop(traffic traffic_class, frame& out) {
   const std::lock_guard lock(mutex_);
   lane& from = lanes_[static_cast<std::size_t>(traffic_class)];

@@ -10,7 +10,7 @@
 
 namespace hexgen::transport {
 
-/// `push` from any thread; everything else from the transport thread.
+/// `push` and `overtake` from any thread; everything else from the transport thread.
 class outbox {
 public:
   /// `bound_bytes`: past it push refuses; control has a reserve of its own beyond it.
@@ -18,6 +18,10 @@ public:
 
   /// `wake` is set when the transport thread must be told (it sleeps on this outbox).
   send_result push(frame f, bool& wake);
+  /// For a sender that could send a data frame itself: true when nothing waits before it and the
+  /// window lets it go (result: accepted, `f` is then counted as popped), or when the box is
+  /// closed (result: down). Any thread.
+  bool overtake(const frame& f, send_result& result);
   /// The next frame of that class that the peer's window lets go; false: none.
   bool pop(traffic traffic_class, frame& out);
   /// The transport thread has drained what it can: the next push must wake it again. False:

@@ -1,5 +1,7 @@
 #include "transport/record.hpp"
 
+#include "transport/payload_memory.hpp"
+
 #include <utility>
 
 namespace hexgen::transport {
@@ -136,7 +138,7 @@ record_reader::event record_reader::on_header() {
       open.frame.type = header_.type;
       open.frame.payload_bytes = header_.payload_bytes;
       if (header_.payload_bytes != 0)
-        open.frame.payload.reset(new std::byte[header_.payload_bytes]);
+        open.frame.payload = take_payload_memory(header_.payload_bytes);
     }
   }
   head_.resize(header_.head_bytes);

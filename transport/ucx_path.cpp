@@ -1,5 +1,7 @@
 #include "transport/ucx_path.hpp"
 
+#include "transport/payload_memory.hpp"
+
 #include <cstring>
 #include <utility>
 
@@ -7,12 +9,16 @@ namespace hexgen::transport {
 namespace {
 
 // Enough to keep the receiver busy; the rest waits where the outbox counts it.
+constexpr int lock_tries = 400; // a few microseconds
+
 constexpr std::uint64_t in_flight_limit_bytes = 16U << 20;
 
 } // namespace
 
-ucx_path::ucx_path(ucx_worker& worker, ucx_path_owner& owner)
-    : worker_(&worker), owner_(&owner), cookie_(worker.expect(*this)) {}
+ucx_path::ucx_path(ucx_worker& worker, ucx_path_owner& owner) : worker_(&worker), owner_(&owner) {
+  const std::lock_guard lock(worker_->mutex());
+  cookie_ = worker_->expect(*this);
+}
 
 ucx_path::~ucx_path() {
   close();
@@ -20,6 +26,7 @@ ucx_path::~ucx_path() {
 
 bool ucx_path::connect(const std::string& peer_address, std::uint64_t peer_cookie,
                        std::string& why) {
+  const std::lock_guard lock(worker_->mutex());
   peer_cookie_ = peer_cookie;
   const std::weak_ptr<ucx_path> weak = weak_from_this();
   endpoint_ = worker_->connect(
@@ -41,6 +48,35 @@ bool ucx_path::connect(const std::string& peer_address, std::uint64_t peer_cooki
 void ucx_path::open() {
   open_ = true;
   deliver();
+}
+
+bool ucx_path::send_queued(outbox& box) {
+  const std::lock_guard lock(worker_->mutex());
+  while (can_send()) {
+    frame next;
+    if (!box.pop(traffic::data, next))
+      return true;
+    send(std::move(next));
+  }
+  return false;
+}
+
+ucx_path::now ucx_path::send_now(outbox& box, frame& f, send_result& result) {
+  std::unique_lock lock(worker_->mutex(), std::try_to_lock);
+  for (int tries = 0; !lock && tries < lock_tries; ++tries)
+    lock.try_lock(); // the other thread is about to sleep, say: that costs less than waking it
+  if (!lock || owner_ == nullptr || !can_send() || !box.overtake(f, result))
+    return now::no;
+  if (result != send_result::accepted)
+    return now::done;
+  const std::size_t before = worker_->under_way();
+  send(std::move(f));
+  return worker_->under_way() == before ? now::done : now::under_way;
+}
+
+std::uint64_t ucx_path::frames_sent() const {
+  const std::lock_guard lock(worker_->mutex());
+  return next_send_;
 }
 
 bool ucx_path::can_send() const {
@@ -94,7 +130,7 @@ bool ucx_path::on_ucx(const ucx_arrival& a) {
   into.content.traffic_class = traffic::data;
   into.content.type = a.header.type;
   into.content.payload_bytes = a.header.payload_bytes;
-  into.content.payload.reset(new std::byte[a.body_bytes]);
+  into.content.payload = take_payload_memory(a.body_bytes);
   if (a.head != nullptr)
     into.content.head.assign(a.head, a.header.head_bytes);
   else
@@ -127,11 +163,12 @@ void ucx_path::on_fetched(std::uint64_t number, const std::string& error) {
         std::shared_ptr<std::byte[]>(content.payload, content.payload.get() + content.head.size());
   }
   full.whole = true;
-  deliver();
+  if (open_)
+    worker_->deliver_later(shared_from_this());
 }
 
 void ucx_path::deliver() {
-  while (open_ && owner_ != nullptr && !slots_.empty() && slots_.front().whole) {
+  while (owner_ != nullptr && !slots_.empty() && slots_.front().whole) {
     received_frame content = std::move(slots_.front().content);
     slots_.pop_front();
     ++next_receive_;
@@ -146,6 +183,7 @@ void ucx_path::fail(const std::string& detail) {
 }
 
 void ucx_path::close() {
+  const std::lock_guard lock(worker_->mutex());
   if (owner_ == nullptr)
     return;
   owner_ = nullptr;

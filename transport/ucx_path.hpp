@@ -1,6 +1,7 @@
 // The data frames of one connection over UCX, beside its TLS stream.
 #pragma once
 
+#include "transport/outbox.hpp"
 #include "transport/record.hpp"
 #include "transport/ucx_worker.hpp"
 
@@ -12,14 +13,15 @@
 
 namespace hexgen::transport {
 
-/// What a path tells its connection. Called inside ucx_worker::progress: the callee must not
-/// close the path there.
+/// What a path tells its connection, with the worker's mutex held: the callee must not call the
+/// path. On the transport thread, but for on_ucx_sent and on_ucx_failed, which come on any.
 class ucx_path_owner {
 public:
   /// The peer's probe arrived: UCX works from it to here.
   virtual void on_probe() = 0;
   /// Accounts for a frame before memory is taken for it; false: the window is exhausted.
   virtual bool on_ucx_charge(std::uint64_t cost) = 0;
+  /// Without the mutex, unlike the others.
   virtual void on_ucx_frame(received_frame f) = 0;
   /// A frame of that window cost has left.
   virtual void on_ucx_sent(std::uint64_t cost) = 0;
@@ -29,8 +31,8 @@ protected:
   ~ucx_path_owner() = default;
 };
 
-/// Transport thread. Frames are delivered in the order of their numbers, though a rendezvous may
-/// end after what follows it.
+/// Transport thread but for send_now. Frames are delivered in the order of their numbers, though a
+/// rendezvous may end after what follows it.
 class ucx_path final : private ucx_receiver, public std::enable_shared_from_this<ucx_path> {
 public:
   ucx_path(ucx_worker& worker, ucx_path_owner& owner);
@@ -44,9 +46,16 @@ public:
   bool connect(const std::string& peer_address, std::uint64_t peer_cookie, std::string& why);
   /// From here on frames are delivered; those that came before are now.
   void open();
-  [[nodiscard]] bool can_send() const;
-  void send(frame f);
-  [[nodiscard]] std::uint64_t frames_sent() const { return next_send_; }
+  /// Gives the owner what is there. Without the worker's mutex.
+  void deliver();
+  /// Sends what waits in `box` and may go. False: enough is under way; the rest goes later.
+  bool send_queued(outbox& box);
+  enum class now : std::uint8_t { no, done, under_way };
+  /// Any thread but the transport thread: sends a data frame without waking that thread, when
+  /// nothing waits before it and UCX is free. no: `f` is untouched. done: see `result`.
+  /// under_way: accepted, and the transport thread must be woken to progress it.
+  now send_now(outbox& box, frame& f, send_result& result);
+  [[nodiscard]] std::uint64_t frames_sent() const;
   /// Delivered to the owner, in order.
   [[nodiscard]] std::uint64_t frames_received() const { return next_receive_; }
   /// No callback comes any more. Not inside one.
@@ -59,14 +68,15 @@ private:
     bool head_leads_body = false;
   };
 
+  [[nodiscard]] bool can_send() const;
+  void send(frame f);
   bool on_ucx(const ucx_arrival& a) override;
   void on_fetched(std::uint64_t number, const std::string& error);
-  void deliver();
   void fail(const std::string& detail);
 
   ucx_worker* worker_;
   ucx_path_owner* owner_; // null once closed
-  std::uint64_t cookie_;
+  std::uint64_t cookie_ = 0;
   std::uint64_t peer_cookie_ = 0;
   ucp_ep* endpoint_ = nullptr;
   bool open_ = false;

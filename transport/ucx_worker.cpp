@@ -1,6 +1,7 @@
 #include "transport/ucx_worker.hpp"
 
 #include <ucp/api/ucp.h>
+#include <ucs/config/global_opts.h>
 #include <ucs/debug/debug.h>
 
 #include <array>
@@ -21,11 +22,14 @@ constexpr std::chrono::milliseconds close_limit{200};
 
 // UCX takes SIGHUP (it then logs in debug mode) and the crash signals when it is loaded, whatever
 // a later UCX_DEBUG_SIGNO or UCX_ERROR_SIGNALS says: give them back.
-void return_signals() {
+void quieten() {
   static std::once_flag once;
   std::call_once(once, [] {
     for (const int signal : {SIGHUP, SIGILL, SIGSEGV, SIGBUS, SIGFPE})
       ucs_debug_disable_signal(signal);
+    // What it warns of (requests that a frozen peer never answered) is expected and handled here.
+    if (std::getenv("UCX_LOG_LEVEL") == nullptr)
+      ucs_global_opts_set_value("LOG_LEVEL", "error");
   });
 }
 
@@ -86,7 +90,7 @@ std::unique_ptr<ucx_worker> ucx_worker::make(const std::string& interface, std::
 }
 
 std::string ucx_worker::open(const std::string& interface) {
-  return_signals();
+  quieten();
   next_cookie_ = (static_cast<std::uint64_t>(std::random_device{}()) << 20U) + 1;
 
   ucp_config_t* config = nullptr;

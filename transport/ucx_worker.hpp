@@ -1,4 +1,4 @@
-// UCX inside a trusted zone: one context and one worker per process, all on the transport thread.
+// UCX inside a trusted zone: one context and one worker per process, used under one lock.
 #pragma once
 
 #include "transport/fabric.hpp"
@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 struct ucp_context;
 struct ucp_worker;
@@ -48,6 +51,8 @@ protected:
   ~ucx_receiver() = default;
 };
 
+class ucx_path;
+
 class ucx_worker {
 public:
   /// Null: UCX does not work here; `why` says what it said. `interface`: also TCP and RDMA on it.
@@ -57,14 +62,25 @@ public:
   /// Progresses what is being closed for a bounded time, then frees everything.
   ~ucx_worker();
 
+  /// Held for every call below. The transport thread makes them all but one: a thread that has
+  /// something to send may send it itself when the lock is free, which saves waking the other.
+  [[nodiscard]] std::mutex& mutex() { return mutex_; }
   [[nodiscard]] static std::string version();
   [[nodiscard]] const std::string& address() const { return address_; }
   [[nodiscard]] int event_fd() const { return event_fd_; }
   /// Does some work; false: there was none.
   bool progress();
+  /// `path` has frames to deliver once the mutex is free: whoever they wake may want it at once.
+  void deliver_later(std::shared_ptr<ucx_path> path) { ready_.push_back(std::move(path)); }
+  /// Transport thread.
+  [[nodiscard]] std::vector<std::shared_ptr<ucx_path>> take_ready() {
+    return std::exchange(ready_, {});
+  }
   /// The event descriptor will tell of what comes. False: something came already.
   bool arm();
 
+  /// Sends and fetches that are not complete.
+  [[nodiscard]] std::size_t under_way() const { return operations_.size(); }
   /// The cookie under which `r` receives until forget(). Never 0.
   std::uint64_t expect(ucx_receiver& r);
   void forget(std::uint64_t cookie);
@@ -93,6 +109,7 @@ private:
                  const ucp_am_recv_param* parameters);
   friend struct ucx_callbacks;
 
+  std::mutex mutex_;
   ucp_context* context_ = nullptr;
   ucp_worker* worker_ = nullptr;
   int event_fd_ = -1;
@@ -100,6 +117,7 @@ private:
   std::size_t closing_ = 0; // endpoints being closed
   std::uint64_t next_cookie_ = 1;
   std::unordered_map<std::uint64_t, ucx_receiver*> receivers_;
+  std::vector<std::shared_ptr<ucx_path>> ready_;
   std::unordered_map<ucp_ep*, std::unique_ptr<error_hook>> hooks_;
   std::unordered_set<operation*> operations_; // UCX may still use their memory
 };
