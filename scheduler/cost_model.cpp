@@ -12,6 +12,17 @@ cost_model::cost_model(const pool& pool, const config::model_shape& model)
       degrees_.push_back(degree);
 }
 
+double cost_model::busy(const std::vector<int>& devices, int layers, stage_position where,
+                        int prompt, int output) const {
+  const auto cost = stage(devices, layers, where, prompt, output);
+  return cost.compute_s + cost.tensor_parallel_s;
+}
+
+double cost_model::least_busy(const std::vector<int>& devices, int layers, int prompt,
+                              int output) const {
+  return busy(devices, layers, {}, prompt, output);
+}
+
 std::vector<stage_cost> price_stages(const cost_model& costs, const pipeline& line, int prompt,
                                      int output) {
   std::vector<stage_cost> found;
@@ -27,11 +38,14 @@ std::vector<stage_cost> price_stages(const cost_model& costs, const pipeline& li
 
 pipeline_time time_pipeline(const cost_model& costs, const pipeline& line, int prompt, int output) {
   pipeline_time time;
-  for (const auto& cost : price_stages(costs, line, prompt, output)) {
-    const double here = cost.compute_s + cost.tensor_parallel_s;
-    time.latency_s += here + cost.pipeline_s;
+  const auto prices = price_stages(costs, line, prompt, output);
+  for (std::size_t j = 0; j < line.size(); ++j) {
+    const double here = prices[j].compute_s + prices[j].tensor_parallel_s;
+    time.latency_s += here + prices[j].pipeline_s;
     time.total_s += here;
-    time.bottleneck_s = std::max(time.bottleneck_s, here);
+    const stage_position where{j == 0, j + 1 == line.size()};
+    time.bottleneck_s = std::max(
+        time.bottleneck_s, costs.busy(line[j].devices, line[j].layers, where, prompt, output));
   }
   return time;
 }

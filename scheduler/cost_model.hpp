@@ -31,6 +31,12 @@ public:
   /// One request alone through `layers` layers of the stage, the hop to come not included.
   [[nodiscard]] virtual stage_cost stage(const std::vector<int>& devices, int layers,
                                          stage_position where, int prompt, int output) const = 0;
+  /// Seconds that one request takes of the stage's time when others share its steps.
+  [[nodiscard]] virtual double busy(const std::vector<int>& devices, int layers,
+                                    stage_position where, int prompt, int output) const;
+  /// The least that busy() could be at any batch: for upper bounds.
+  [[nodiscard]] virtual double least_busy(const std::vector<int>& devices, int layers, int prompt,
+                                          int output) const;
   /// Seconds that one request spends on one boundary.
   [[nodiscard]] virtual double hop(const std::vector<int>& from, const std::vector<int>& to,
                                    int prompt, int output) const = 0;
@@ -65,7 +71,7 @@ protected:
 
 struct pipeline_time {
   double latency_s = 0;    // one request alone
-  double bottleneck_s = 0; // its slowest stage
+  double bottleneck_s = 0; // what it takes of the stage that it takes most of
   double total_s = 0;      // of all stages, hops excluded
 };
 

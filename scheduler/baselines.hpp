@@ -1,0 +1,25 @@
+// Placements that others would make, for comparison.
+#pragma once
+
+#include "scheduler/cost_model.hpp"
+
+#include <vector>
+
+namespace hexgen::scheduler {
+
+/// Every machine cut into stages of `degree`, chained inside its region into pipelines of `stages`
+/// stages with layers as even as can be; what is left over is idle. Pipelines that break the
+/// memory are left out.
+[[nodiscard]] std::vector<pipeline> one_shape(const cost_model& costs, int degree, int stages);
+
+/// The shape of one_shape that serves most, by summed rate of the slowest stages.
+struct shape {
+  int degree = 0, stages = 0;
+};
+[[nodiscard]] std::vector<shape> possible_shapes(const cost_model& costs);
+
+/// As Petals: every device a stage of its own that holds as many layers as fit, devices joined in
+/// order of nearness until a pipeline is complete.
+[[nodiscard]] std::vector<pipeline> pipeline_only(const cost_model& costs);
+
+} // namespace hexgen::scheduler

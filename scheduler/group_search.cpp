@@ -1,0 +1,194 @@
+#include "scheduler/group_search.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace hexgen::scheduler {
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr std::size_t survivors = 4;
+constexpr std::size_t ranked = 20; // judged again on a fresh, long stream
+
+struct scored {
+  grouping it;
+  double value = -infinity;
+};
+
+/// Keeps the best few, each once.
+class hall {
+public:
+  explicit hall(std::size_t size) : size_(size) {}
+  /// True when it is the best so far.
+  bool offer(const grouping& it, double value) {
+    if (entries_.size() == size_ && value <= entries_.back().value)
+      return false;
+    for (const auto& known : entries_)
+      if (known.value == value && known.it == it)
+        return false;
+    const auto at =
+        std::upper_bound(entries_.begin(), entries_.end(), value,
+                         [](double mine, const scored& other) { return mine > other.value; });
+    const bool best = at == entries_.begin();
+    entries_.insert(at, {it, value});
+    if (entries_.size() > size_)
+      entries_.pop_back();
+    return best;
+  }
+  [[nodiscard]] const std::vector<scored>& entries() const { return entries_; }
+
+private:
+  std::size_t size_;
+  std::vector<scored> entries_;
+};
+
+/// The ablation's mutation: one random device goes to one random group.
+bool move_one(grouping& individual, random_source& random) {
+  if (individual.genes.size() < 2)
+    return false;
+  const auto count = static_cast<std::uint32_t>(individual.genes.size());
+  const auto from = random.below(count), to = random.below(count);
+  if (from == to)
+    return false;
+  auto& source = individual.genes[from].group;
+  auto& target = individual.genes[to].group;
+  const auto at = random.below(static_cast<std::uint32_t>(source.size()));
+  const int machine = source[at].machine;
+  if (--source[at].count == 0)
+    source.erase(source.begin() + at);
+  const auto place = std::find_if(target.begin(), target.end(),
+                                  [&](const group_part& part) { return part.machine == machine; });
+  if (place != target.end())
+    ++place->count;
+  else
+    target.push_back({machine, 1});
+  std::sort(target.begin(), target.end());
+  if (source.empty())
+    individual.genes.erase(individual.genes.begin() + from);
+  return true;
+}
+
+} // namespace
+
+group_judge::group_judge(layout_book& book, const config::workload& workload,
+                         const search_setting& setting, std::size_t requests, std::uint64_t seed)
+    : book_(book), setting_(setting), stream_(make_stream(workload, requests, seed)) {}
+
+double group_judge::operator()(const grouping& individual) {
+  auto chosen = choose_layouts(book_, individual);
+  if (setting_.most_replicas > 0 &&
+      chosen.size() > static_cast<std::size_t>(setting_.most_replicas)) {
+    std::stable_sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) {
+      return a.layout->bottleneck_s < b.layout->bottleneck_s;
+    });
+    chosen.resize(static_cast<std::size_t>(setting_.most_replicas));
+  }
+  if (chosen.empty())
+    return -infinity;
+  ++evaluations_;
+  std::vector<const line_service*> lines;
+  for (const auto& one : chosen)
+    lines.push_back(&one.layout->service);
+  const double can = capacity(lines, book_.kinds());
+  switch (setting_.goal) {
+  case search_goal::capacity:
+    return can;
+  case search_goal::replicas:
+    return static_cast<double>(lines.size()) + can / (1 + can);
+  default:
+    break;
+  }
+  const simulation run{setting_.policy, setting_.rate, setting_.base};
+  if (setting_.goal == search_goal::rate)
+    return largest_rate(lines, stream_, run, setting_.slo_scale, setting_.share, can);
+  simulate(lines, stream_, run, ratios_);
+  const double kept = attainment(ratios_, setting_.slo_scale);
+  const double scale = scale_for(ratios_, setting_.share);
+  if (setting_.goal == search_goal::scale || kept >= setting_.share)
+    // Beyond the target only the distance to the deadline tells plans apart.
+    return setting_.goal == search_goal::scale ? -scale : 1 + 1 / scale;
+  return kept - 1e-6 * std::min(scale, 1e4);
+}
+
+search_result search_groups(layout_book& book, const config::workload& workload,
+                            const search_setting& setting) {
+  search_result result;
+  group_judge judge(book, workload, setting, setting.requests, setting.seed * 2 + 1);
+  random_source random(setting.seed);
+  hall parents(survivors), best(ranked);
+  auto seeds = seed_groupings(book);
+  seeds.insert(seeds.end(), setting.extra_seeds.begin(), setting.extra_seeds.end());
+  double top = -infinity;
+  const auto offer = [&](const grouping& it) {
+    const double value = judge(it);
+    if (value == -infinity)
+      return false;
+    parents.offer(it, value);
+    best.offer(it, value);
+    if (value <= top)
+      return false;
+    const bool worth_telling = value > top + 1e-9 * std::abs(top);
+    top = value;
+    if (worth_telling && setting.progress)
+      setting.progress(result.iterations, value);
+    return worth_telling;
+  };
+  bool stopped = false;
+  for (const auto& seed : seeds) {
+    offer(seed);
+    if (setting.stop && setting.stop()) {
+      stopped = true;
+      break;
+    }
+  }
+  result.ended = stopped ? "time" : "iterations";
+  int idle = 0;
+  for (; !stopped && !setting.seeds_only && result.iterations < setting.iterations;
+       ++result.iterations) {
+    if (parents.entries().empty() && seeds.empty())
+      break;
+    if (idle >= setting.stagnation) {
+      result.ended = "stagnation";
+      break;
+    }
+    if (setting.stop && result.iterations % 16 == 0 && setting.stop()) {
+      result.ended = "time";
+      break;
+    }
+    const auto count = static_cast<std::uint32_t>(parents.entries().size());
+    auto child = count > 0 ? parents.entries()[random.below(count)].it
+                           : seeds[random.below(static_cast<std::uint32_t>(seeds.size()))];
+    ++idle;
+    bool changed = false;
+    // Mostly one step; sometimes several, to leave where one step does not help.
+    const auto steps = 1 + (random.below(4) == 0 ? random.below(3) : 0);
+    for (std::uint32_t step = 0; step < steps; ++step)
+      changed = (setting.random_moves ? move_one(child, random)
+                                      : mutate(child, book, random, setting.across_regions)) ||
+                changed;
+    if (changed && offer(child))
+      idle = 0;
+  }
+  // A short stream flatters whoever fits it: rank the best and the seeds on a long fresh one.
+  group_judge last(book, workload, setting, setting.final_requests, setting.seed * 2 + 1000);
+  double value = -infinity;
+  const auto rank = [&](const grouping& it) {
+    const double found = last(it);
+    if (found > value) {
+      value = found;
+      result.best = it;
+    }
+  };
+  for (const auto& entry : best.entries())
+    rank(entry.it);
+  if (setting.goal != search_goal::capacity && setting.goal != search_goal::replicas)
+    for (const auto& seed : seeds)
+      rank(seed);
+  result.value = value;
+  result.evaluations = judge.evaluations() + last.evaluations();
+  return result;
+}
+
+} // namespace hexgen::scheduler

@@ -1,0 +1,71 @@
+// The search over groups: the paper's genetic algorithm with good seeds, judged by the simulator.
+#pragma once
+
+#include "scheduler/grouping.hpp"
+#include "scheduler/simulator.hpp"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace hexgen::scheduler {
+
+/// What the search improves.
+enum class search_goal {
+  attainment, // share of requests within slo_scale at `rate`; equal ones by the scale they need
+  scale,      // smallest scale that `share` keeps at `rate`
+  rate,       // largest rate at which `share` keeps slo_scale
+  capacity,   // requests per second without deadlines
+  replicas    // as many pipelines as possible, equal ones by capacity
+};
+
+struct search_setting {
+  search_goal goal = search_goal::attainment;
+  double rate = 1, slo_scale = 5, share = 0.99;
+  dispatch policy = dispatch::earliest_finish;
+  std::size_t requests = 1000;         // simulated for every candidate
+  std::size_t final_requests = 20'000; // for the ranking of the best at the end
+  int iterations = 6000;
+  int stagnation = 2500; // iterations without improvement before it stops
+  int most_replicas = 0; // 0: any number
+  bool across_regions = false;
+  bool seeds_only = false;   // no iterations: what the starting points reach
+  bool random_moves = false; // one random device at a time, as the paper's ablation
+  std::uint64_t seed = 1;
+  std::vector<float> base; // by kind: reference latency
+  /// Asked now and then; true ends the search with the best so far.
+  std::function<bool()> stop;
+  /// Called at improvements with iterations done and the value reached.
+  std::function<void(int, double)> progress;
+  std::vector<grouping> extra_seeds;
+};
+
+struct search_result {
+  grouping best;
+  double value = 0; // attainment, rate or capacity: greater is better; scale: smaller
+  int iterations = 0;
+  int evaluations = 0;
+  std::string ended; // why
+};
+
+/// Deterministic for a seed as long as `stop` never ends it.
+[[nodiscard]] search_result search_groups(layout_book& book, const config::workload& workload,
+                                          const search_setting& setting);
+
+/// Simulates one individual; greater is better. -infinity when no group holds the model.
+class group_judge {
+public:
+  group_judge(layout_book& book, const config::workload& workload, const search_setting& setting,
+              std::size_t requests, std::uint64_t seed);
+  [[nodiscard]] double operator()(const grouping& individual);
+  [[nodiscard]] int evaluations() const { return evaluations_; }
+
+private:
+  layout_book& book_;
+  const search_setting& setting_;
+  request_stream stream_;
+  std::vector<float> ratios_;
+  int evaluations_ = 0;
+};
+
+} // namespace hexgen::scheduler

@@ -1,0 +1,215 @@
+#include "tools/planning/solve.hpp"
+
+#include "scheduler/layout_optimum.hpp"
+#include "scheduler/plan_service.hpp"
+#include "scheduler/upper_bound.hpp"
+#include "tools/planning/explain.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <limits>
+#include <mutex>
+#include <thread>
+
+namespace hexgen::tools {
+
+namespace {
+
+std::atomic<bool> stop_asked{false};
+
+extern "C" void on_interrupt(int) {
+  stop_asked = true;
+}
+
+using steady = std::chrono::steady_clock;
+
+double since(steady::time_point start) {
+  return std::chrono::duration<double>(steady::now() - start).count();
+}
+
+scheduler::search_goal goal_of(const std::string& name) {
+  if (name == "scale")
+    return scheduler::search_goal::scale;
+  if (name == "rate")
+    return scheduler::search_goal::rate;
+  if (name == "capacity")
+    return scheduler::search_goal::capacity;
+  if (name == "replicas")
+    return scheduler::search_goal::replicas;
+  return scheduler::search_goal::attainment;
+}
+
+constexpr std::size_t measured_requests = 20'000;
+
+} // namespace
+
+bool interrupted() {
+  return stop_asked;
+}
+
+void watch_interrupt() {
+  stop_asked = false;
+  std::signal(SIGINT, on_interrupt);
+}
+
+scheduler::layout_setting layout_setting_for(const planning_inputs& inputs) {
+  scheduler::layout_setting setting;
+  setting.mode = inputs.occupancy;
+  if (inputs.model.layers <= 16 && inputs.pool->devices() <= 16) {
+    setting.every_cap = true;
+    setting.keep = 24;
+  }
+  return setting;
+}
+
+scheduler::search_result search_islands(const planning_inputs& inputs,
+                                        const scheduler::search_setting& setting,
+                                        const scheduler::layout_setting& layouts, int islands,
+                                        double seconds, bool progress) {
+  const auto start = steady::now();
+  std::vector<scheduler::search_result> results(static_cast<std::size_t>(islands));
+  std::mutex printing;
+  double shown = -std::numeric_limits<double>::infinity();
+  const auto run = [&](std::size_t island) {
+    auto mine = setting;
+    mine.seed = setting.seed + 7919 * island;
+    mine.stop = [&] { return stop_asked || since(start) > seconds; };
+    if (progress)
+      mine.progress = [&](int step, double value) {
+        const std::scoped_lock lock(printing);
+        if (value > shown) {
+          shown = value;
+          std::fprintf(stderr, "  %6.2f s  step %d: %.6g\n", since(start), step, value);
+        }
+      };
+    scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
+    results[island] = scheduler::search_groups(book, inputs.workload, mine);
+  };
+  std::vector<std::thread> threads;
+  for (std::size_t i = 1; i < results.size(); ++i)
+    threads.emplace_back(run, i);
+  run(0);
+  for (auto& thread : threads)
+    thread.join();
+  // All winners are judged on one stream that no search has seen.
+  scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
+  scheduler::group_judge judge(book, inputs.workload, setting, setting.final_requests,
+                               setting.seed * 2 + 2000);
+  auto best = results.front();
+  double value = results.size() > 1 ? judge(best.best) : 0;
+  for (std::size_t i = 1; i < results.size(); ++i) {
+    const double other = judge(results[i].best);
+    best.iterations += results[i].iterations;
+    best.evaluations += results[i].evaluations;
+    if (other > value) {
+      value = other;
+      best.best = results[i].best;
+      best.value = results[i].value;
+    }
+  }
+  return best;
+}
+
+std::vector<scheduler::pipeline> place(const planning_inputs& inputs,
+                                       const scheduler::layout_setting& layouts,
+                                       const scheduler::grouping& from, int most_replicas) {
+  scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
+  auto chosen = scheduler::choose_layouts(book, from);
+  if (most_replicas > 0 && chosen.size() > static_cast<std::size_t>(most_replicas)) {
+    std::stable_sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) {
+      return a.layout->bottleneck_s < b.layout->bottleneck_s;
+    });
+    chosen.resize(static_cast<std::size_t>(most_replicas));
+  }
+  std::vector<int> taken(inputs.pool->machines().size(), 0);
+  std::vector<scheduler::pipeline> lines;
+  for (const auto& one : chosen)
+    lines.push_back(scheduler::place_layout(*inputs.pool, from.genes[one.gene].group, one.slots,
+                                            *one.layout, taken));
+  return lines;
+}
+
+std::vector<float> run_plan(const planning_inputs& inputs,
+                            const std::vector<scheduler::pipeline>& lines, double rate,
+                            std::size_t requests, std::uint64_t seed) {
+  std::vector<scheduler::line_service> services;
+  for (const auto& line : lines)
+    services.push_back(
+        scheduler::service_of(*inputs.costs, line, inputs.workload.kinds, inputs.occupancy));
+  std::vector<const scheduler::line_service*> pointers;
+  for (const auto& service : services)
+    pointers.push_back(&service);
+  const auto stream = scheduler::make_stream(inputs.workload, requests, seed);
+  const scheduler::simulation setting{inputs.dispatch, rate, inputs.base};
+  std::vector<float> ratios;
+  if (inputs.occupancy == scheduler::occupancy::token_by_token) {
+    std::vector<scheduler::line_stages> stages;
+    for (const auto& line : lines)
+      stages.push_back(scheduler::stages_of(*inputs.costs, line, inputs.workload.kinds));
+    scheduler::simulate_tokens(pointers, stages, stream, setting, ratios);
+  } else {
+    scheduler::simulate(pointers, stream, setting, ratios);
+  }
+  return ratios;
+}
+
+void measure(const input_flags& flags, const planning_inputs& inputs, planned& plan) {
+  auto ratios = run_plan(inputs, plan.lines, flags.rate, measured_requests, flags.seed + 77);
+  plan.attainment = scheduler::attainment(ratios, flags.slo_scale);
+  plan.scale_needed = scheduler::scale_for(ratios, flags.target);
+  plan.throughput_rps = 0;
+  for (const auto& line : plan.lines) {
+    double mean = 0;
+    for (const auto& kind : inputs.workload.kinds) {
+      const auto time =
+          scheduler::time_pipeline(*inputs.costs, line, kind.prompt_tokens, kind.output_tokens);
+      mean += kind.share * (inputs.occupancy == scheduler::occupancy::whole_request
+                                ? time.latency_s
+                                : time.bottleneck_s);
+    }
+    plan.throughput_rps += 1 / mean;
+  }
+  plan.bound_rps = scheduler::throughput_bound(*inputs.costs, inputs.workload.kinds);
+}
+
+std::variant<planned, failed_plan> solve(const input_flags& flags, const solve_flags& how,
+                                         const planning_inputs& inputs) {
+  const auto start = steady::now();
+  planned plan;
+  search_line told{flags.seed, 0, 0, 0, "exact"};
+  const auto layouts = layout_setting_for(inputs);
+  if (how.replicas == 1 || how.objective == "latency") {
+    if (auto line = scheduler::least_latency_pipeline(*inputs.costs, inputs.workload.mean_prompt(),
+                                                      inputs.workload.mean_output()))
+      plan.lines.push_back(std::move(*line));
+  }
+  if (plan.lines.empty()) {
+    scheduler::search_setting setting;
+    setting.goal = goal_of(how.objective);
+    setting.rate = flags.rate;
+    setting.slo_scale = flags.slo_scale;
+    setting.share = flags.target;
+    setting.policy = inputs.dispatch;
+    setting.seed = flags.seed;
+    setting.base = inputs.base;
+    setting.iterations = how.iterations;
+    setting.most_replicas = how.replicas;
+    setting.across_regions = how.across_regions;
+    const auto found =
+        search_islands(inputs, setting, layouts, how.islands, how.seconds, how.progress);
+    plan.lines = place(inputs, layouts, found.best, how.replicas);
+    told = {flags.seed, found.iterations, found.evaluations, 0, found.ended};
+  }
+  if (plan.lines.empty())
+    return explain_failure(inputs);
+  measure(flags, inputs, plan);
+  explain_plan(inputs, how.explain, plan);
+  told.seconds = since(start);
+  plan.search = told;
+  return plan;
+}
+
+} // namespace hexgen::tools

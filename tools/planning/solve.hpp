@@ -1,0 +1,54 @@
+// Runs the search for the verbs: threads, clock and Ctrl-C stay out of the scheduler.
+#pragma once
+
+#include "scheduler/group_search.hpp"
+#include "tools/planning/inputs.hpp"
+#include "tools/planning/plan_file.hpp"
+
+#include <optional>
+#include <variant>
+
+namespace hexgen::tools {
+
+struct solve_flags {
+  std::string objective = "attainment"; // scale, rate, capacity, replicas, latency
+  int replicas = 0;                     // 0: any number
+  int iterations = 6000;
+  double seconds = 60; // most for the search
+  int islands = 2;     // independent searches, whichever is best wins
+  bool across_regions = false;
+  bool explain = false;
+  bool progress = false; // to stderr
+};
+
+/// A plan, or why there is none.
+[[nodiscard]] std::variant<planned, failed_plan>
+solve(const input_flags& flags, const solve_flags& how, const planning_inputs& inputs);
+
+/// The best grouping under a setting: `islands` searches with seeds of their own.
+[[nodiscard]] scheduler::search_result search_islands(const planning_inputs& inputs,
+                                                      const scheduler::search_setting& setting,
+                                                      const scheduler::layout_setting& layouts,
+                                                      int islands, double seconds, bool progress);
+
+/// Pipelines with device numbers of a grouping.
+[[nodiscard]] std::vector<scheduler::pipeline> place(const planning_inputs& inputs,
+                                                     const scheduler::layout_setting& layouts,
+                                                     const scheduler::grouping& from,
+                                                     int most_replicas = 0);
+
+/// Fills attainment, throughput, bound and the scale needed by one long simulation.
+void measure(const input_flags& flags, const planning_inputs& inputs, planned& plan);
+
+/// Latencies over base of `requests` requests on the plan's lines, in the flags' occupancy.
+[[nodiscard]] std::vector<float> run_plan(const planning_inputs& inputs,
+                                          const std::vector<scheduler::pipeline>& lines,
+                                          double rate, std::size_t requests, std::uint64_t seed);
+
+[[nodiscard]] scheduler::layout_setting layout_setting_for(const planning_inputs& inputs);
+
+/// True once Ctrl-C was pressed since the verb began.
+[[nodiscard]] bool interrupted();
+void watch_interrupt();
+
+} // namespace hexgen::tools
