@@ -484,6 +484,10 @@ void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
     publish(fx);
     return;
   }
+  // What was adopted has no prediction yet.
+  for (const auto& [id, g] : generations_.records())
+    if (g.phase == generation_phase::serving && g.tokens_per_s == 0)
+      generations_.predicted(id, estimate(g.where));
   const double old_rate = generations_.serving_tokens_per_s();
   if (searching_for_ == urgency::improve && old_rate > 0 && drains_.empty() && !options_.layout &&
       (rate - old_rate) * (options_.pays_window_s - options_.reload_s) <=
@@ -505,6 +509,20 @@ void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
   generations_.exchange(std::move(add), leaving, need, now, g);
   g.routes_changed = true; // what is missing has changed too
   take(std::move(g), now, fx);
+}
+
+// The slowest stage alone, as if its ranks shared the work in proportion to their speeds.
+double coordinator_state::estimate(const placement& p) const {
+  double slowest_us = 0;
+  for (const auto& s : p.stages) {
+    double layers_per_us = 0;
+    for (const auto& r : s.ranks)
+      if (const auto* m = membership_.find(r.node); m != nullptr && r.device < m->devices.size())
+        layers_per_us += 1 / std::max(1e-3, m->devices[r.device].decode_us_per_layer);
+    if (layers_per_us > 0)
+      slowest_us = std::max(slowest_us, s.layers / layers_per_us);
+  }
+  return slowest_us > 0 ? 1e6 / slowest_us : 0;
 }
 
 coordinator_effects coordinator_state::tick(time_ms now) {

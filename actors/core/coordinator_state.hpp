@@ -91,6 +91,7 @@ private:
   void maybe_search(time_ms now, coordinator_effects& fx);
   void apply(const scheduler::serving_plan& plan, time_ms now, coordinator_effects& fx);
   [[nodiscard]] placement place(const scheduler::serving_replica& r, std::uint64_t replica) const;
+  [[nodiscard]] double estimate(const placement& p) const; // tokens/s
   [[nodiscard]] double late_step_ms(const placement& p, const std::string& node) const;
 
   coordinator_options options_;

@@ -308,7 +308,7 @@ TEST_CASE("messages out of range are refused and change nothing") {
   c.ask(p, {transport::traffic::control, proto::HEARTBEAT, beat.SerializeAsString(), {}});
   CHECK(c.coordinator->membership().find("a")->devices[0].decode_us_per_layer == before);
   for (std::uint32_t type = 0; type < 70; ++type)
-    for (const std::string head :
+    for (const std::string& head :
          {std::string(), std::string("\xff\xff\xff\xff\x0f"), std::string(64, 'x')})
       c.ask(p, {transport::traffic::control, type, head, {}});
   c.run_ms(500);
