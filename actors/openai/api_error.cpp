@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+
 namespace hexgen::actors {
 
 api_error bad_parameter(const std::string& parameter, const std::string& message) {
@@ -18,12 +20,8 @@ api_error error_of_status(int status, const std::string& code, const std::string
   case 501:
     return {501, "not_supported_error", message, {}, code};
   case 503:
-    return {503,
-            "unavailable_error",
-            message,
-            {},
-            code.empty() ? "service_unavailable" : code,
-            std::max(1, retry_after_s)};
+    return {503, "unavailable_error",   message,
+            {},  "service_unavailable", std::max(1, retry_after_s)};
   default:
     return {status >= 400 && status < 600 ? status : 500, "server_error", message, {}, code};
   }

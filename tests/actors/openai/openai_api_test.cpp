@@ -199,7 +199,7 @@ TEST_CASE_METHOD(api_fixture, "refusals keep their status and say when to come a
     CHECK_FALSE(sink->opened);
   }
   service.on_submit = [&](std::uint64_t ticket, const actors::generation_request&) {
-    service.refuse(ticket, {503, "", "no complete pipeline", 1});
+    service.refuse(ticket, {503, "unavailable", "no complete pipeline", 1});
   };
   CHECK(error_of(*post("/v1/chat/completions", hello), 503).at("code") == "service_unavailable");
   CHECK(metrics.text().find(R"(vllm:num_requests_waiting{engine="0",model_name="fake"} 0)") !=
