@@ -4,6 +4,7 @@
 #include "transport/connection.hpp"
 #include "transport/dialer.hpp"
 #include "transport/event_loop.hpp"
+#include "transport/fabric_options.hpp"
 #include "transport/payload_memory.hpp"
 #include "transport/protocol.hpp"
 #include "transport/tls_context.hpp"
@@ -19,7 +20,6 @@
 #include <chrono>
 #include <map>
 #include <mutex>
-#include <random>
 #include <set>
 #include <shared_mutex>
 #include <stdexcept>
@@ -40,32 +40,10 @@ constexpr std::chrono::seconds trim_interval{5};
 // The fabric whose transport thread this is.
 thread_local const void* running_here = nullptr;
 
-std::uint64_t random_u64() {
-  std::random_device source;
-  const std::uint64_t high = source();
-  return std::max<std::uint64_t>((high << 32U) | source(), 1);
-}
-
-fabric_options checked(fabric_options options) {
-  if (!valid_name(options.name))
-    throw std::invalid_argument("fabric: the name \"" + options.name +
-                                "\" must be 1 to 128 printable characters without blanks");
-  if (options.role == peer_role::node && options.cluster_token.empty())
-    throw std::invalid_argument("fabric: a node needs the cluster token");
-  if (options.role == peer_role::client && !options.listen_host.empty())
-    throw std::invalid_argument("fabric: a client cannot listen");
-  if (options.heartbeat_ms == 0 || options.down_ms == 0 || options.dial_timeout_ms == 0 ||
-      options.window_bytes == 0 || options.send_queue_bytes == 0)
-    throw std::invalid_argument("fabric: times, window and queue must not be zero");
-  if (options.incarnation == 0)
-    options.incarnation = random_u64();
-  return options;
-}
-
 class fabric_impl final : public fabric, private connection_host {
 public:
   fabric_impl(fabric_options options, fabric_handler& handler)
-      : options_(checked(std::move(options))), handler_(handler),
+      : options_(checked_options(std::move(options))), handler_(handler),
         work_(boost::asio::make_work_guard(io_)), acceptor_(io_), ticker_(io_), retry_(io_),
         stop_timer_(io_) {}
 
