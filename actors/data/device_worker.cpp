@@ -4,6 +4,7 @@
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 namespace hexgen::actors {
@@ -236,19 +237,19 @@ private:
   std::thread loader_; // last: starts in the constructor
 };
 
-/// The median of `repeats` timings of `what`, in microseconds, slowed down to `speed`.
+/// The least of `repeats` timings of `what`, in microseconds, slowed down to `speed`. The least,
+/// since what else the machine does while agents start can only add to a timing.
 template <class F>
-double median_us(int repeats, double speed, F what) {
-  std::vector<double> times;
+double least_us(int repeats, double speed, F what) {
+  double least = std::numeric_limits<double>::infinity();
   for (int i = 0; i < repeats; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     what();
-    times.push_back(
-        std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
-            .count());
+    least = std::min(
+        least, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
+                   .count());
   }
-  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  return times[static_cast<std::size_t>(repeats / 2)] / std::min(speed, 1.0);
+  return least / std::min(speed, 1.0);
 }
 
 device_rates
@@ -287,10 +288,10 @@ thread_device_worker::measure_now(const std::shared_ptr<const compute::model_fil
     const std::lock_guard turn(slot_);
     executor->run(prefill, {}, hidden, {}, alone); // touches all weights once
     rates.prefill_us_per_token_layer =
-        median_us(3, options_.speed, [&] { executor->run(prefill, {}, hidden, {}, alone); }) /
+        least_us(5, options_.speed, [&] { executor->run(prefill, {}, hidden, {}, alone); }) /
         (prefill_tokens * layers);
     rates.decode_us_per_layer =
-        median_us(15, options_.speed, [&] { executor->run(decode, {}, one, {}, alone); }) / layers;
+        least_us(40, options_.speed, [&] { executor->run(decode, {}, one, {}, alone); }) / layers;
   }
   {
     // The head alone: the last layer with it, less the layer.
@@ -304,7 +305,7 @@ thread_device_worker::measure_now(const std::shared_ptr<const compute::model_fil
     const std::lock_guard turn(slot_);
     executor->run(decode, {}, hidden, logits, alone);
     const double both =
-        median_us(7, options_.speed, [&] { executor->run(decode, {}, hidden, logits, alone); });
+        least_us(15, options_.speed, [&] { executor->run(decode, {}, hidden, logits, alone); });
     rates.decode_us_head = std::max(0.0, both - rates.decode_us_per_layer);
   }
   return rates;
