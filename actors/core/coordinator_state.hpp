@@ -69,6 +69,8 @@ public:
   [[nodiscard]] wire::routing_table table() const;
   /// JSON of /cluster (coordinator_status.cpp).
   [[nodiscard]] std::string status_json(time_ms now) const;
+  /// Prometheus text of nodes, links, plans and replicas.
+  [[nodiscard]] std::string metrics_text() const;
   [[nodiscard]] const membership_state& membership() const { return membership_; }
   [[nodiscard]] const generation_set& generations() const { return generations_; }
 

@@ -3,6 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cstdio>
+
 namespace hexgen::actors {
 namespace {
 
@@ -80,6 +83,17 @@ json replica_json(const generation_record& g) {
   return out;
 }
 
+// The value of a Prometheus label.
+std::string label(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '"' || c == '\\')
+      out += '\\';
+    out += c == '\n' ? ' ' : c;
+  }
+  return out;
+}
+
 } // namespace
 
 std::string coordinator_state::status_json(time_ms now) const {
@@ -132,6 +146,53 @@ std::string coordinator_state::status_json(time_ms now) const {
              {"max_step_tokens", options_.settings.max_step_tokens}}}};
   // Texts came over the wire: whatever is not UTF-8 is replaced, never thrown on.
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string coordinator_state::metrics_text() const {
+  std::string out;
+  auto family = [&](const char* name, const char* kind) {
+    out += std::string("# TYPE ") + name + " " + kind + "\n";
+  };
+  auto sample = [&](const std::string& name, double value) {
+    char text[40];
+    std::snprintf(text, sizeof text, " %.9g\n", value);
+    out += name + text;
+  };
+  // Names of nodes are of [A-Za-z0-9._-]: they need no escaping in labels.
+  family("hexgen:nodes", "gauge");
+  sample("hexgen:nodes", static_cast<double>(membership_.members().size()));
+  family("hexgen:link_rtt_seconds", "gauge");
+  for (const auto& [name, m] : membership_.members())
+    for (const auto& [to, l] : m.links)
+      if (l.reachable)
+        sample("hexgen:link_rtt_seconds{src=\"" + name + "\",dst=\"" + to + "\"}",
+               2e-6 * l.latency_us);
+  family("hexgen:replan_total", "counter");
+  sample("hexgen:replan_total", static_cast<double>(replans_));
+  family("hexgen:generations_failed_total", "counter");
+  sample("hexgen:generations_failed_total", static_cast<double>(generations_.failures()));
+  family("hexgen:plan_predicted_tokens_per_second", "gauge");
+  sample("hexgen:plan_predicted_tokens_per_second", generations_.serving_tokens_per_s());
+  double blocks = 0, used = 0, preemptions = 0;
+  family("hexgen:stage_compute_seconds", "gauge");
+  for (const auto& [id, g] : generations_.records()) {
+    if (!g.status)
+      continue;
+    blocks += g.status->blocks;
+    used += g.status->blocks - std::min(g.status->blocks, g.status->free_blocks);
+    preemptions += static_cast<double>(g.status->preemptions);
+    for (std::size_t s = 0; s < g.status->stage_us.size(); ++s)
+      sample("hexgen:stage_compute_seconds{replica=\"" + std::to_string(g.where.replica) +
+                 "\",stage=\"" + std::to_string(s) + "\"}",
+             1e-6 * g.status->stage_us[s]);
+  }
+  family("vllm:kv_cache_usage_perc", "gauge");
+  sample("vllm:kv_cache_usage_perc{model_name=\"" + label(options_.model.name) + "\"}",
+         blocks > 0 ? used / blocks : 0);
+  family("vllm:num_preemptions_total", "counter");
+  sample("vllm:num_preemptions_total{model_name=\"" + label(options_.model.name) + "\"}",
+         preemptions);
+  return out;
 }
 
 } // namespace hexgen::actors

@@ -28,6 +28,10 @@ public:
     const std::lock_guard guard(mutex_);
     metrics_ = std::move(text);
   }
+  void set_cluster_metrics(std::string text) {
+    const std::lock_guard guard(mutex_);
+    cluster_metrics_ = std::move(text);
+  }
   [[nodiscard]] std::shared_ptr<const served_model> model() const {
     const std::lock_guard guard(mutex_);
     return model_;
@@ -42,7 +46,7 @@ public:
   }
   [[nodiscard]] std::string metrics() const {
     const std::lock_guard guard(mutex_);
-    return metrics_;
+    return metrics_ + cluster_metrics_;
   }
 
 private:
@@ -50,7 +54,7 @@ private:
   std::shared_ptr<const served_model> model_;
   std::string not_ready_ = "the router is starting";
   std::string cluster_ = "{}";
-  std::string metrics_;
+  std::string metrics_, cluster_metrics_;
 };
 
 } // namespace hexgen::actors

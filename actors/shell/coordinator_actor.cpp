@@ -38,8 +38,10 @@ public:
 
   void tick() {
     carry_out(state_->tick(now_ms()));
-    if (ticks_++ % ticks_per_status == 0)
+    if (ticks_++ % ticks_per_status == 0) {
       parts_->shown.set_cluster(state_->status_json(now_ms()));
+      parts_->shown.set_cluster_metrics(state_->metrics_text());
+    }
     self_->delayed_send(self_, tick_every, caf::tick_atom_v);
   }
 

@@ -86,6 +86,8 @@ private:
     std::function<void()> dropped;
     {
       const std::lock_guard guard(mutex_);
+      if (gone_ || ended_)
+        return; // the owner has forgotten this answer
       ended_ = true;
       dropped = std::move(closed_);
       closed_ = nullptr;

@@ -36,7 +36,7 @@ std::shared_ptr<const served_model> open_served_model(const std::string& path,
 front_end::front_end(caf::actor_system& system, transport::fabric& fabric, board& shown,
                      event_log log, const front_end_options& options,
                      std::shared_ptr<const served_model> model)
-    : fabric_(fabric), log_(log), shutdown_timeout_(options.shutdown_timeout), service_(shown),
+    : system_(system), log_(log), shutdown_timeout_(options.shutdown_timeout), service_(shown),
       router_(spawn_router(system, {fabric, shown, log}, router_defaults(options.incarnation),
                            model->tokens)),
       metrics_(model->name), api_(options.api, service_, metrics_) {
@@ -78,10 +78,15 @@ void front_end::drain(stop_signal& stop) {
 }
 
 void front_end::close() {
+  // The router first: it calls sinks of the API, which the ports own.
+  caf::anon_send_exit(router_, caf::exit_reason::user_shutdown);
+  {
+    caf::scoped_actor self{system_};
+    self->wait_for(router_);
+  }
   clients_.reset();
   http_.reset();
   service_.detach();
-  caf::anon_send_exit(router_, caf::exit_reason::user_shutdown);
   router_ = router_actor{};
 }
 

@@ -27,11 +27,11 @@ public:
   bool on_event(const fabric_event& e);
   /// No new requests; what runs has until the time limit, or until a second signal.
   void drain(stop_signal& stop);
-  /// Ends the router. The fabric's events must have stopped.
+  /// Ends the router and the ports. The fabric's events must have stopped.
   void close();
 
 private:
-  transport::fabric& fabric_;
+  caf::actor_system& system_;
   event_log log_;
   std::chrono::milliseconds shutdown_timeout_;
   router_service service_;
