@@ -51,6 +51,7 @@ public:
       break;
     case kind::measured:
       carry_out(state_->device_measured(e.device, e.rates, now_us()));
+      measure(e.device + 1);
       break;
     case kind::prepared:
       carry_out(state_->rank_prepared(e.device, e.id, e.prepared));
@@ -116,16 +117,22 @@ private:
     parts_->fabric.send(x.peer, std::move(f));
   }
   void perform(agent_do::open_model& x) { parts_->open_model(x.model, self_); }
+  // One device after the other: those of one machine would hold one another up.
   void perform(agent_do::measure_devices& x) {
-    for (const auto& w : parts_->workers)
-      w->measure(parts_->model(), x.executor,
-                 [self = agent_actor(self_), device = w->options().index](device_rates r) {
-                   device_event e;
-                   e.what = device_event::kind::measured;
-                   e.device = device;
-                   e.rates = r;
-                   caf::anon_send(self, std::move(e));
-                 });
+    measuring_ = x.executor;
+    measure(0);
+  }
+  void measure(std::uint32_t device) {
+    auto* w = worker(device);
+    if (w == nullptr)
+      return;
+    w->measure(parts_->model(), measuring_, [self = agent_actor(self_), device](device_rates r) {
+      device_event e;
+      e.what = device_event::kind::measured;
+      e.device = device;
+      e.rates = r;
+      caf::anon_send(self, std::move(e));
+    });
   }
   void perform(agent_do::prepare_rank& x) {
     const generation_id id{x.spec.replica, x.spec.generation};
@@ -189,6 +196,7 @@ private:
   std::unique_ptr<agent_parts> parts_;
   std::unique_ptr<agent_state> state_;
   std::string node_;
+  compute::executor_options measuring_;
   transport::buffer ballast_;
 };
 
