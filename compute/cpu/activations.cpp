@@ -31,7 +31,8 @@ activations::activations(const model_config& config, const shard& part,
   const bool fast = options.kernels == kernel_kind::fast;
   const int widest = std::max({config.hidden, query_width, ffn_width});
   const auto blocks = static_cast<std::size_t>((widest + block_columns - 1) / block_columns);
-  const std::size_t quantised_rows = fast ? std::max(tokens, rows) : 0;
+  const std::size_t tiles = (std::max(tokens, rows) + tile_tokens - 1) / tile_tokens;
+  const std::size_t quantised_rows = fast ? tiles * tile_tokens : 0;
   codes = memory.take(quantised_rows * blocks * block_code_bytes);
   meta = memory.take_array<block_meta>(quantised_rows * blocks);
 }

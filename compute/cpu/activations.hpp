@@ -25,8 +25,8 @@ struct activations {
   float* angles;     // [tokens][head_dim]: cosines, then sines
   float* logit_rows; // [max_logit_rows][hidden]
   float* logits;     // [max_logit_rows][vocab] when several ranks share the head, else null
-  std::byte* codes;  // [tokens][blocks][64] of whichever input is quantised
-  block_meta* meta;  // [tokens][blocks]
+  std::byte* codes;  // of whichever input is quantised, by block_index
+  block_meta* meta;  // beside the codes
 };
 
 } // namespace hexgen::compute

@@ -340,8 +340,7 @@ activation_rows cpu_executor::inputs(const float* values, int width, std::size_t
 }
 
 void cpu_executor::quantise(const float* x, int width, int row, int first_column, int columns) {
-  const std::size_t block =
-      at(row, width / block_columns) + static_cast<std::size_t>(first_column / block_columns);
+  const std::size_t block = block_index(row, first_column / block_columns, width / block_columns);
   kernels_.quantise(x + first_column, columns, work_.codes + block * block_code_bytes,
                     work_.meta + block);
 }

@@ -21,15 +21,24 @@ struct block_meta {
 };
 
 inline constexpr std::size_t block_code_bytes = 64; // two bytes for each of 32 activations
+inline constexpr int tile_tokens = 16;              // tokens whose codes lie side by side
+
+/// Where `block` of `token` lies among the codes and metas of inputs of `blocks` blocks: tiles of
+/// 16 tokens, in them block by block, so that a kernel walks one run of memory.
+[[nodiscard]] constexpr std::size_t block_index(int token, int block, int blocks) {
+  const auto tile = static_cast<std::size_t>(token / tile_tokens);
+  return (tile * static_cast<std::size_t>(blocks) + static_cast<std::size_t>(block)) * tile_tokens +
+         static_cast<std::size_t>(token % tile_tokens);
+}
 
 /// The inputs of a product, one row per token. Both forms are there; float weights read `values`,
 /// quantised ones the codes, whose layout belongs to the level that wrote them.
 struct activation_rows {
   const float* values = nullptr;
-  std::size_t stride = 0; // floats
-  const std::byte* codes = nullptr;
-  const block_meta* meta = nullptr;
-  int blocks = 0; // per token
+  std::size_t stride = 0;           // floats
+  const std::byte* codes = nullptr; // by block_index
+  const block_meta* meta = nullptr; // by block_index
+  int blocks = 0;                   // per token
 };
 
 /// The columns [begin, end) of one leaf, counted within the packed matrix.
@@ -71,7 +80,8 @@ struct kernel_table {
   void (*multiply)(const product&, int group_begin, int group_end, int tokens);
   /// out = x / rms(x) * weight.
   void (*normalise)(const float* x, const float* weight, float epsilon, int n, float* out);
-  /// `columns` values (a multiple of 32) of one token to codes and metas.
+  /// `columns` values (a multiple of 32) of one token to codes and metas, of which the pointers
+  /// name the first block; the next ones lie tile_tokens further.
   void (*quantise)(const float* x, int columns, std::byte* codes, block_meta* meta);
   /// gate = silu(gate) * up.
   void (*gate)(float* gate, const float* up, int n);

@@ -110,15 +110,14 @@ struct level_vnni : integers_avx512 {
     /// The dot over words [Begin, End).
     template <int Begin, int End>
     [[nodiscard]] ints dot(const std::byte* x) const {
-      ints sum = _mm512_setzero_si512();
+      ints high = _mm512_setzero_si512();
+      ints low = _mm512_setzero_si512();
 #pragma GCC unroll 8
-      for (int j = Begin; j < End; ++j)
-        sum = _mm512_dpbusd_epi32(sum, words[j], broadcast(x + 4 * j));
-      sum = _mm512_slli_epi32(sum, 8);
-#pragma GCC unroll 8
-      for (int j = Begin; j < End; ++j)
-        sum = _mm512_dpbusd_epi32(sum, words[j], broadcast(x + 32 + 4 * j));
-      return sum;
+      for (int j = Begin; j < End; ++j) {
+        high = _mm512_dpbusd_epi32(high, words[j], broadcast(x + 4 * j));
+        low = _mm512_dpbusd_epi32(low, words[j], broadcast(x + 32 + 4 * j));
+      }
+      return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
     }
   };
 };

@@ -44,10 +44,9 @@ struct quantised_product {
     constexpr std::size_t code_step =
         lane_rows * block_columns / (Codes == code_kind::byte ? 1 : 2);
     const std::size_t scale_step = scale_bytes_of();
-    const auto blocks = static_cast<std::size_t>(p.inputs.blocks);
     const auto first = static_cast<std::size_t>(columns.begin / block_columns);
     const auto last = static_cast<std::size_t>(columns.end / block_columns);
-    const std::size_t row = static_cast<std::size_t>(token) * blocks;
+    const std::size_t row = block_index(token, 0, p.inputs.blocks);
     const std::byte* codes = p.inputs.codes + row * block_code_bytes;
     const block_meta* meta = p.inputs.meta + row;
     const std::byte* group_scales = group + p.weights.scales_offset;
@@ -57,9 +56,14 @@ struct quantised_product {
     for (std::size_t b = first; b < last; ++b) {
       const typename L::template codes<Codes> weights(group + code_step * b);
       const scales s(group_scales + scale_step * b);
+      // The next group's block: with few tokens memory sets the pace, with many it costs nothing.
+      const std::byte* ahead = group + p.weights.group_bytes;
+      for (std::size_t line = 0; line < code_step; line += 64)
+        __builtin_prefetch(ahead + code_step * b + line);
+      __builtin_prefetch(ahead + p.weights.scales_offset + scale_step * b);
 #pragma GCC unroll 16
       for (int t = 0; t < Tokens; ++t) {
-        const std::size_t at = static_cast<std::size_t>(t) * blocks + b;
+        const std::size_t at = b * tile_tokens + static_cast<std::size_t>(t);
         const std::byte* x = codes + at * block_code_bytes;
         const block_meta& m = meta[at];
         if constexpr (scales::two_halves) {
@@ -140,8 +144,8 @@ void quantise(const float* x, int columns, std::byte* codes, block_meta* meta) {
     meta->head = L::sum_ints(head);
     meta->tail = L::sum_ints(tail);
     meta->sum = meta->scale * static_cast<float>(meta->head + meta->tail);
-    codes += block_code_bytes;
-    ++meta;
+    codes += block_code_bytes * tile_tokens;
+    meta += tile_tokens;
   }
 }
 

@@ -72,6 +72,7 @@ double read_rate(std::size_t bytes, int threads, double budget_s) {
   const __m512i b = _mm512_set1_epi8(2);
   for (std::int64_t i = 0; i < rounds; ++i) {
     asm volatile("" : "+v"(a)); // keeps the loop from being folded
+#pragma GCC unroll 12
     for (auto& s : sums)
       s = _mm512_dpbusd_epi32(s, a, b);
   }
