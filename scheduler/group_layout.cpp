@@ -441,6 +441,14 @@ layout_book::answer layout_book::layouts(const device_group& group) {
     const auto& machine = pool.machines()[static_cast<std::size_t>(part.machine)];
     return std::tuple(pool.region_of_node(machine.node), machine.kind, part.count, machine.node);
   };
+  // Regions differ only in the links between them: inside one, which it is does not matter.
+  bool one_region = true;
+  for (const auto& part : group)
+    one_region =
+        one_region &&
+        pool.region_of_node(pool.machines()[static_cast<std::size_t>(part.machine)].node) ==
+            pool.region_of_node(
+                pool.machines()[static_cast<std::size_t>(group.front().machine)].node);
   answer found;
   found.slots.resize(group.size());
   std::iota(found.slots.begin(), found.slots.end(), 0);
@@ -455,7 +463,7 @@ layout_book::answer layout_book::layouts(const device_group& group) {
         same_node = static_cast<int>(j);
         break;
       }
-    key.insert(key.end(), {region, kind, count, same_node});
+    key.insert(key.end(), {one_region ? -1 : region, kind, count, same_node});
   }
   auto& known = known_[key];
   if (!known) {

@@ -70,7 +70,7 @@ public:
   [[nodiscard]] std::size_t computed() const { return known_.size(); }
 
 private:
-  struct unit {           // a stage of one kind and degree
+  struct unit {                // a stage of one kind and degree
     double per_layer = 0;      // seconds of the mean request
     double busy_per_layer = 0; // and what it takes of the stage
     double as_last = 0, busy_as_last = 0;

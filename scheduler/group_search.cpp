@@ -38,6 +38,10 @@ public:
     return best;
   }
   [[nodiscard]] const std::vector<scored>& entries() const { return entries_; }
+  [[nodiscard]] double least() const {
+    return entries_.size() < size_ ? -infinity : entries_.back().value;
+  }
+  void clear() { entries_.clear(); }
 
 private:
   std::size_t size_;
@@ -76,7 +80,7 @@ group_judge::group_judge(layout_book& book, const config::workload& workload,
                          const search_setting& setting, std::size_t requests, std::uint64_t seed)
     : book_(book), setting_(setting), stream_(make_stream(workload, requests, seed)) {}
 
-double group_judge::operator()(const grouping& individual) {
+double group_judge::operator()(const grouping& individual, double floor) {
   auto chosen = choose_layouts(book_, individual);
   if (setting_.most_replicas > 0 &&
       chosen.size() > static_cast<std::size_t>(setting_.most_replicas)) {
@@ -101,6 +105,14 @@ double group_judge::operator()(const grouping& individual) {
     break;
   }
   const simulation run{setting_.policy, setting_.rate, setting_.base};
+  if (setting_.goal == search_goal::rate && floor > 0) {
+    // Most candidates are worse: one simulation at the rate to beat tells.
+    auto at = run;
+    at.rate = floor * 1.002;
+    simulate(lines, stream_, at, ratios_);
+    if (can < at.rate || attainment(ratios_, setting_.slo_scale) < setting_.share)
+      return floor * 0.999;
+  }
   if (setting_.goal == search_goal::rate)
     return largest_rate(lines, stream_, run, setting_.slo_scale, setting_.share, can);
   simulate(lines, stream_, run, ratios_);
@@ -120,20 +132,28 @@ search_result search_groups(layout_book& book, const config::workload& workload,
   hall parents(survivors), best(ranked);
   auto seeds = seed_groupings(book);
   seeds.insert(seeds.end(), setting.extra_seeds.begin(), setting.extra_seeds.end());
-  double top = -infinity;
+  double top = -infinity, epoch_top = -infinity;
+  int idle = 0, epoch_idle = 0;
   const auto offer = [&](const grouping& it) {
-    const double value = judge(it);
+    const double value = judge(it, parents.least());
     if (value == -infinity)
-      return false;
+      return;
     parents.offer(it, value);
     best.offer(it, value);
-    if (value <= top)
-      return false;
-    const bool worth_telling = value > top + 1e-9 * std::abs(top);
-    top = value;
-    if (worth_telling && setting.progress)
-      setting.progress(result.iterations, value);
-    return worth_telling;
+    if (value > epoch_top + 1e-9 * std::abs(epoch_top)) {
+      epoch_top = value;
+      epoch_idle = 0;
+    }
+    if (value > top + 1e-9 * std::abs(top)) {
+      top = value;
+      idle = 0;
+      if (setting.progress)
+        setting.progress(result.iterations, value);
+    }
+  };
+  const auto change = [&](grouping& it) {
+    return setting.random_moves ? move_one(it, random)
+                                : mutate(it, book, random, setting.across_regions);
   };
   bool stopped = false;
   for (const auto& seed : seeds) {
@@ -144,12 +164,10 @@ search_result search_groups(layout_book& book, const config::workload& workload,
     }
   }
   result.ended = stopped ? "time" : "iterations";
-  int idle = 0;
-  for (; !stopped && !setting.seeds_only && result.iterations < setting.iterations;
-       ++result.iterations) {
-    if (parents.entries().empty() && seeds.empty())
-      break;
-    if (idle >= setting.stagnation) {
+  while (!stopped && !setting.seeds_only && result.iterations < setting.iterations &&
+         !seeds.empty()) {
+    ++result.iterations;
+    if (idle++ >= setting.stagnation) {
       result.ended = "stagnation";
       break;
     }
@@ -157,25 +175,36 @@ search_result search_groups(layout_book& book, const config::workload& workload,
       result.ended = "time";
       break;
     }
+    grouping child;
+    if (epoch_idle++ >= setting.epoch || parents.entries().empty()) {
+      // Elsewhere: a seed or one of the best, shaken.
+      const auto count = static_cast<std::uint32_t>(best.entries().size());
+      child = count > 0 && random.below(2) == 0
+                  ? best.entries()[random.below(count)].it
+                  : seeds[random.below(static_cast<std::uint32_t>(seeds.size()))];
+      for (std::uint32_t i = 0, steps = 4 + random.below(8); i < steps; ++i)
+        change(child);
+      parents.clear();
+      epoch_top = -infinity;
+      epoch_idle = 0;
+      offer(child);
+      continue;
+    }
     const auto count = static_cast<std::uint32_t>(parents.entries().size());
-    auto child = count > 0 ? parents.entries()[random.below(count)].it
-                           : seeds[random.below(static_cast<std::uint32_t>(seeds.size()))];
-    ++idle;
-    bool changed = false;
+    child = parents.entries()[random.below(count)].it;
     // Mostly one step; sometimes several, to leave where one step does not help.
-    const auto steps = 1 + (random.below(4) == 0 ? random.below(3) : 0);
-    for (std::uint32_t step = 0; step < steps; ++step)
-      changed = (setting.random_moves ? move_one(child, random)
-                                      : mutate(child, book, random, setting.across_regions)) ||
-                changed;
-    if (changed && offer(child))
-      idle = 0;
+    bool changed = false;
+    for (std::uint32_t i = 0, steps = 1 + (random.below(4) == 0 ? random.below(3) : 0); i < steps;
+         ++i)
+      changed = change(child) || changed;
+    if (changed)
+      offer(child);
   }
   // A short stream flatters whoever fits it: rank the best and the seeds on a long fresh one.
   group_judge last(book, workload, setting, setting.final_requests, setting.seed * 2 + 1000);
   double value = -infinity;
   const auto rank = [&](const grouping& it) {
-    const double found = last(it);
+    const double found = last(it, value);
     if (found > value) {
       value = found;
       result.best = it;

@@ -5,6 +5,7 @@
 #include "scheduler/simulator.hpp"
 
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,9 @@ struct search_setting {
   dispatch policy = dispatch::earliest_finish;
   std::size_t requests = 1000;         // simulated for every candidate
   std::size_t final_requests = 20'000; // for the ranking of the best at the end
-  int iterations = 6000;
-  int stagnation = 2500; // iterations without improvement before it stops
+  int iterations = 20'000;
+  int epoch = 800;       // iterations without improvement before it starts elsewhere
+  int stagnation = 8000; // and before it stops
   int most_replicas = 0; // 0: any number
   bool across_regions = false;
   bool seeds_only = false;   // no iterations: what the starting points reach
@@ -57,7 +59,9 @@ class group_judge {
 public:
   group_judge(layout_book& book, const config::workload& workload, const search_setting& setting,
               std::size_t requests, std::uint64_t seed);
-  [[nodiscard]] double operator()(const grouping& individual);
+  /// Below `floor` only that it is below counts, not by how much.
+  [[nodiscard]] double operator()(const grouping& individual,
+                                  double floor = -std::numeric_limits<double>::infinity());
   [[nodiscard]] int evaluations() const { return evaluations_; }
 
 private:

@@ -354,8 +354,11 @@ std::vector<grouping> seed_groupings(layout_book& book) {
   for (const int size : {8, 4, 2, 1, 1 << 20})
     ways.push_back(chunked(book, size));
   const auto regions = static_cast<std::size_t>(book.costs().devices().regions());
-  ways.push_back(clustered(book, regions));
-  if (regions > 1)
+  constexpr std::size_t most_rows = 1024; // the matrix has a column for each
+  const bool small = book.costs().devices().machines().size() <= most_rows;
+  if (small)
+    ways.push_back(clustered(book, regions));
+  if (small && regions > 1)
     ways.push_back(clustered(book, (regions + 1) / 2));
   std::vector<grouping> seeds;
   for (const auto& groups : ways)

@@ -127,7 +127,6 @@ void solve(const cost_model& costs, const std::vector<int>& machines, const leng
 /// Every way to take up to three machines, alike ones counted once.
 void solve_small_sets(const cost_model& costs, const lengths& size, best_so_far& best) {
   const auto& all = costs.devices().machines();
-  const auto count = static_cast<int>(all.size());
   const auto name = [&](int i) {
     const auto& place = all[static_cast<std::size_t>(i)];
     return std::tuple(costs.devices().region_of_node(place.node), place.kind, place.devices.size());
@@ -142,16 +141,23 @@ void solve_small_sets(const cost_model& costs, const lengths& size, best_so_far&
     if (seen.emplace(std::move(key), true).second)
       solve(costs, machines, size, best);
   };
-  for (int i = 0; i < count; ++i)
+  // Three machines of a look are as many as a set can use.
+  std::map<decltype(name(0)), int> looks;
+  std::vector<int> some;
+  for (int i = 0; i < static_cast<int>(all.size()); ++i)
+    if (looks[name(i)]++ < 3)
+      some.push_back(i);
+  const auto count = some.size();
+  for (const int i : some)
     attempt({i});
-  for (int i = 0; i < count; ++i)
-    for (int j = i + 1; j < count && seen.size() < 2000; ++j)
-      attempt({i, j});
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t j = i + 1; j < count && seen.size() < 2000; ++j)
+      attempt({some[i], some[j]});
   if (best.line.empty())
-    for (int i = 0; i < count; ++i)
-      for (int j = i + 1; j < count; ++j)
-        for (int k = j + 1; k < count && seen.size() < 2300; ++k)
-          attempt({i, j, k});
+    for (std::size_t i = 0; i < count && seen.size() < 2300; ++i)
+      for (std::size_t j = i + 1; j < count && seen.size() < 2300; ++j)
+        for (std::size_t k = j + 1; k < count && seen.size() < 2300; ++k)
+          attempt({some[i], some[j], some[k]});
 }
 
 } // namespace

@@ -51,25 +51,34 @@ kind_table price_kinds(const cost_model& costs, const std::vector<config::reques
 
 /// Nodes that can reach each other through links, any number of hops: more than a pipeline needs.
 std::vector<int> components(const pool& pool) {
-  std::vector<int> of(static_cast<std::size_t>(pool.nodes()), -1);
-  int count = 0;
-  for (int start = 0; start < pool.nodes(); ++start) {
-    if (of[static_cast<std::size_t>(start)] >= 0)
-      continue;
-    std::vector<int> stack{start};
-    of[static_cast<std::size_t>(start)] = count;
-    while (!stack.empty()) {
-      const int node = stack.back();
-      stack.pop_back();
-      for (int other = 0; other < pool.nodes(); ++other)
-        if (of[static_cast<std::size_t>(other)] < 0 && pool.between_nodes(node, other).usable()) {
-          of[static_cast<std::size_t>(other)] = count;
-          stack.push_back(other);
-        }
+  std::vector<int> parent(static_cast<std::size_t>(pool.nodes()));
+  std::iota(parent.begin(), parent.end(), 0);
+  const auto root = [&](int node) {
+    while (parent[static_cast<std::size_t>(node)] != node)
+      node = parent[static_cast<std::size_t>(node)] =
+          parent[static_cast<std::size_t>(parent[static_cast<std::size_t>(node)])];
+    return node;
+  };
+  // Links depend on the regions alone, so two nodes of each stand for all others.
+  std::vector<std::vector<int>> members(static_cast<std::size_t>(pool.regions()));
+  for (int node = 0; node < pool.nodes(); ++node)
+    members[static_cast<std::size_t>(pool.region_of_node(node))].push_back(node);
+  const auto join = [&](int a, int b) { parent[static_cast<std::size_t>(root(a))] = root(b); };
+  for (std::size_t a = 0; a < members.size(); ++a)
+    for (std::size_t b = a; b < members.size(); ++b) {
+      if (a == b && members[a].size() < 2)
+        continue;
+      const int other = a == b ? members[a][1] : members[b].front();
+      if (!pool.between_nodes(members[a].front(), other).usable())
+        continue;
+      for (const int node : members[a])
+        join(node, other);
+      for (const int node : members[b])
+        join(node, other);
     }
-    ++count;
-  }
-  return of;
+  for (int node = 0; node < pool.nodes(); ++node)
+    parent[static_cast<std::size_t>(node)] = root(node);
+  return parent;
 }
 
 /// Largest R with R × layers <= sum over devices of min(held layers × R, speed): the sum is
@@ -97,9 +106,8 @@ struct priced_device_kind {
 };
 
 /// The relaxation at given prices (their mean over the shares is one).
-double relaxed(const cost_model& costs, const kind_table& table,
+double relaxed(const cost_model& costs, const kind_table& table, const std::vector<int>& of,
                const std::vector<double>& prices) {
-  const auto of = components(costs.devices());
   std::map<int, std::map<int, double>> devices; // component -> kind -> count
   for (const auto& machine : costs.devices().machines())
     devices[of[static_cast<std::size_t>(machine.node)]][machine.kind] +=
@@ -154,9 +162,9 @@ std::vector<double> price_requests(const cost_model& costs, const kind_table& ta
 }
 
 /// A few rounds of coordinate steps: any prices are valid, better ones are tighter.
-double tighten(const cost_model& costs, const kind_table& table,
+double tighten(const cost_model& costs, const kind_table& table, const std::vector<int>& of,
                const std::vector<config::request_kind>& kinds, std::vector<double>& prices) {
-  double bound = relaxed(costs, table, prices);
+  double bound = relaxed(costs, table, of, prices);
   if (kinds.size() > 32)
     return bound;
   for (double step : {0.03, 0.01, 0.003})
@@ -169,7 +177,7 @@ double tighten(const cost_model& costs, const kind_table& table,
           mean += kinds[i].share * attempt[i];
         for (auto& price : attempt)
           price /= mean;
-        if (const double found = relaxed(costs, table, attempt); found < bound) {
+        if (const double found = relaxed(costs, table, of, attempt); found < bound) {
           bound = found;
           prices = attempt;
         }
@@ -305,7 +313,7 @@ private:
 double throughput_bound(const cost_model& costs, const std::vector<config::request_kind>& kinds) {
   const auto table = price_kinds(costs, kinds);
   auto prices = price_requests(costs, table, kinds);
-  double bound = tighten(costs, table, kinds, prices);
+  double bound = tighten(costs, table, components(costs.devices()), kinds, prices);
   group_bound small(costs, table, prices);
   if (small.affordable())
     bound = std::min(bound, small.run());

@@ -36,7 +36,6 @@ void arm::search(const std::vector<double>& scales, const std::vector<double>& r
   scheduler::search_setting setting;
   setting.policy = inputs_.dispatch;
   setting.base = inputs_.base;
-  setting.requests = 2000;
   const auto run = [&] {
     const auto found = search_islands(inputs_, setting, layouts, 1, seconds_each, progress);
     add(place(inputs_, layouts, found.best));
@@ -47,13 +46,11 @@ void arm::search(const std::vector<double>& scales, const std::vector<double>& r
   setting.goal = scheduler::search_goal::capacity;
   run();
   setting.goal = scheduler::search_goal::rate;
-  setting.iterations = 2500;
   for (const double scale : scales) {
     setting.slo_scale = scale;
     run();
   }
   setting.goal = scheduler::search_goal::scale;
-  setting.iterations = 6000;
   for (const double rate : rates) {
     setting.rate = rate;
     run();

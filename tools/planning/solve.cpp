@@ -1,5 +1,6 @@
 #include "tools/planning/solve.hpp"
 
+#include "scheduler/batch_simulator.hpp"
 #include "scheduler/layout_optimum.hpp"
 #include "scheduler/plan_service.hpp"
 #include "scheduler/upper_bound.hpp"
@@ -43,6 +44,7 @@ scheduler::search_goal goal_of(const std::string& name) {
 }
 
 constexpr std::size_t measured_requests = 20'000;
+constexpr std::size_t batched_requests = 3'000;
 
 } // namespace
 

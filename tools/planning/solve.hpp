@@ -13,7 +13,7 @@ namespace hexgen::tools {
 struct solve_flags {
   std::string objective = "attainment"; // scale, rate, capacity, replicas, latency
   int replicas = 0;                     // 0: any number
-  int iterations = 6000;
+  int iterations = 20'000;
   double seconds = 60; // most for the search
   int islands = 2;     // independent searches, whichever is best wins
   bool across_regions = false;
