@@ -197,8 +197,10 @@ void agent_state::drain(const proto::drain_generation& m, agent_effects& out) {
   auto* g = find(id);
   if (g == nullptr || !g->committed || !g->replica_here)
     to_coordinator(released_frame(id, true), out); // nothing of it is here to wait for
-  else
+  else {
+    g->draining = true;
     out.emplace_back(agent_do::drain_replica{id, m.limit_ms()});
+  }
 }
 
 agent_effects agent_state::replica_drained(generation_id id) {

@@ -125,7 +125,8 @@ void agent_state::join(agent_effects& out) {
     h->set_replica(g.where.replica);
     h->set_generation(id);
     h->set_placement(g.head);
-    h->set_committed(g.committed);
+    // A draining replica refuses all that is new: another coordinator must not adopt it.
+    h->set_committed(g.committed && !g.draining);
     h->set_kv_blocks(g.kv_blocks);
   }
   to_coordinator(control(proto::JOIN, m), out);

@@ -147,6 +147,7 @@ private:
     std::string error;
     bool prepared = false, committed = false, failed = false, releasing = false;
     bool replica_here = false;
+    bool draining = false; // its replica takes no new requests any more
   };
   void join(agent_effects& out);
   void welcome(const proto::welcome& m, std::uint64_t now_us, agent_effects& out);

@@ -332,6 +332,8 @@ void generation_set::held(const std::string& node, std::uint64_t incarnation,
   if (!m.committed() || where.generation != m.generation() || where.replica != m.replica() ||
       !where.uses(node, incarnation) || records_.size() >= most_adopted) {
     refuse();
+    if (i != records_.end())
+      give_up(i, node + " does not serve it any more", now, fx);
     return;
   }
   if (i == records_.end()) {

@@ -208,6 +208,9 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
         carry_out(agent_.rank_released(r.device, r.id));
       });
     } else if (auto* abort = std::get_if<act::abort_rank>(&e)) {
+      // A poisoned generation runs no further step here.
+      if (const auto r = ranks_.find({abort->id.replica, abort->id.generation}); r != ranks_.end())
+        r->second.aborted = true;
       std::erase_if(queue_, [&](const auto& s) {
         return key{s->message.replica, s->message.generation} ==
                key{abort->id.replica, abort->id.generation};
@@ -303,7 +306,7 @@ void simulated_agent::check_writers(const key& who, const actors::wire::step_mes
 void simulated_agent::take_step(std::shared_ptr<const step_packet> p) {
   const key who{p->message.replica, p->message.generation};
   const auto r = ranks_.find(who);
-  const bool known = r != ranks_.end() && r->second.stage != nullptr;
+  const bool known = r != ranks_.end() && r->second.stage != nullptr && !r->second.aborted;
   if (!known && bug_ != planted_bug::skip_generation_check) {
     ++refused_frames_;
     return;
@@ -338,7 +341,7 @@ void simulated_agent::finish_step(const std::shared_ptr<const step_packet>& p) {
       return other.first.first == m.replica && other.second.stage != nullptr &&
              other.second.spec.stage == m.stage;
     });
-  if (r != ranks_.end() && r->second.stage != nullptr) {
+  if (r != ranks_.end() && r->second.stage != nullptr && !r->second.aborted) {
     auto& rank = r->second;
     auto out = std::make_shared<step_packet>(*p);
     // Steps of one generation run strictly in order on every stage.

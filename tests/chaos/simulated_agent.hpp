@@ -67,6 +67,7 @@ private:
     std::map<std::uint64_t, actors::wire::sequence_open> open; // on the last stage
     std::map<std::uint64_t, int> generated;
     std::uint64_t last_step = 0;
+    bool aborted = false;
   };
   void tick();
   void carry_out(actors::agent_effects effects);

@@ -14,7 +14,10 @@ namespace {
 
 constexpr time_us chaos_from_us = 1'000'000;
 constexpr time_us heal_limit_us = 60'000'000; // then everything must have ended
-constexpr time_us quiet_us = 1'500'000;       // after the last request
+constexpr time_us quiet_us = 500'000;         // after the last request
+// A generation that lost a stage holds its sequences until it is released: at most the time to
+// adopt and to release it.
+constexpr time_us leftovers_us = 6'000'000;
 
 class world {
 public:
@@ -52,6 +55,7 @@ private:
   }
   [[nodiscard]] std::string any_host();
   [[nodiscard]] bool served() const;
+  [[nodiscard]] std::string leftovers() const;
   bool run_until(time_us until, const std::function<bool()>& done);
 
   simulation_options options_;
@@ -259,6 +263,14 @@ bool world::served() const {
          coordinator_->state().generations().serving_tokens_per_s() > 0;
 }
 
+std::string world::leftovers() const {
+  for (const auto& m : machines_)
+    if (m->agent)
+      if (auto left = m->agent->leftovers(); !left.empty())
+        return left;
+  return {};
+}
+
 bool world::run_until(time_us until, const std::function<bool()>& done) {
   while (!done()) {
     if (options_.steps != 0 && events_ >= options_.steps)
@@ -301,10 +313,9 @@ simulation_result world::run() {
       violation("nothing serves although everything was healed: " +
                 (gateway_ ? gateway_->router().not_ready() : std::string("no gateway")));
     run_until(net_.now() + quiet_us, [] { return false; });
-    for (const auto& m : machines_)
-      if (m->agent)
-        if (const auto left = m->agent->leftovers(); !left.empty())
-          violation(left);
+    run_until(net_.now() + leftovers_us, [this] { return leftovers().empty(); });
+    if (const auto left = leftovers(); !left.empty())
+      violation(left);
     if (gateway_ && gateway_->router().stats().sequences != 0)
       violation("the router holds sequences after all requests have ended");
   }
