@@ -1,6 +1,8 @@
-// Decode attention: bound by reading K and V once, so everything serves wide, early loads.
+// Decode attention: bound by reading K and V once, so each warp keeps pages on their way and the
+// arithmetic goes to the tensor cores, however few rows of a tile are used.
 #include "compute/cuda/attention.hpp"
 #include "compute/cuda/launch.cuh"
+#include "compute/cuda/tensor_core.cuh"
 
 #include <algorithm>
 #include <cmath>
@@ -11,32 +13,25 @@ namespace {
 
 constexpr int page = 16;
 constexpr int warps = 4;
+constexpr int stages = 3; // pages that a warp has on their way
 
-struct alignas(16) bf16x8 {
-  __nv_bfloat162 pair[4];
-};
+/// Shared memory of a block, in values: each warp's stages of a page of K and of V. The merge of
+/// the warps' parts reuses it.
+template <int D>
+constexpr int shared_values = warps * stages * 2 * page * D;
 
-__device__ __forceinline__ void widen(const bf16x8& in, float (&out)[8]) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 f = __bfloat1622float2(in.pair[i]);
-    out[2 * i] = f.x;
-    out[2 * i + 1] = f.y;
-  }
-}
-
-/// A team of D/8 lanes owns a position at a time; GROUP query heads share each loaded row.
-/// Grid: (splits, kv_heads, sequences).
-template <int D, int GROUP>
+/// A warp takes every 4th page of the block's split; the query heads that share a KV head are the
+/// rows of its score tile (at most 8 * HALVES). Grid: (splits, kv_heads, sequences).
+template <int D, int HALVES>
 __global__ void __launch_bounds__(warps * 32)
     decode_kernel(const __nv_bfloat16* __restrict__ q, int q_stride,
                   __nv_bfloat16* __restrict__ out, paged_kv kv,
                   const std::int32_t* __restrict__ rows, const std::int32_t* __restrict__ lengths,
-                  int heads, int first_in_group, int group, float scale_log2,
+                  int heads, int first_in_group, int width, float scale_log2,
                   float* __restrict__ scratch) {
-  constexpr int team = D / 8;      // lanes of a position
-  constexpr int teams = 32 / team; // positions a warp has at once
-  constexpr int unroll = GROUP <= 2 ? 4 : 2;
+  extern __shared__ __align__(128) __nv_bfloat16 shared[];
+  constexpr int chunks = D / 8;
+  constexpr int head_rows = 8 * HALVES;
   allow_successor();
   wait_for_predecessor();
   const int sequence = blockIdx.z;
@@ -49,127 +44,169 @@ __global__ void __launch_bounds__(warps * 32)
   const int splits = gridDim.x;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const int in_team = lane % team;
-  const int team_of_block = warp * teams + lane / team;
-  constexpr int stride = warps * teams; // positions between a team's visits
+  const int first_head = kv_head * (heads / kv.kv_heads) + first_in_group;
 
-  // Whole pages for each split, so that a page's table entry is read once.
   const int pages = (length + page - 1) / page;
   const int pages_each = (pages + splits - 1) / splits;
-  const int begin = min(length, split * pages_each * page);
-  const int end = min(length, begin + pages_each * page);
-
-  const int first_head = kv_head * group + first_in_group;
-  float query[GROUP][8];
-#pragma unroll
-  for (int g = 0; g < GROUP; ++g) {
-    const auto* row =
-        q + row_index * q_stride + static_cast<std::size_t>(first_head + g) * D + in_team * 8;
-    widen(*reinterpret_cast<const bf16x8*>(row), query[g]);
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      query[g][i] *= scale_log2;
-  }
-  float most[GROUP];
-  float sum[GROUP];
-  float acc[GROUP][8];
-#pragma unroll
-  for (int g = 0; g < GROUP; ++g) {
-    most[g] = -INFINITY;
-    sum[g] = 0;
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      acc[g][i] = 0;
-  }
+  const int end_page = min(pages, (split + 1) * pages_each);
   const std::int32_t* table = kv.tables + static_cast<std::size_t>(sequence) * kv.table_stride;
   const std::size_t row_values = static_cast<std::size_t>(kv.kv_heads) * D;
-  const std::size_t head_offset = static_cast<std::size_t>(kv_head) * D + in_team * 8;
+  __nv_bfloat16* mine = shared + warp * stages * 2 * page * D;
 
-  // The whole warp makes the same rounds (shuffles need all lanes); a team past the end idles.
-  for (int round = begin + warp * teams; round < end; round += stride * unroll) {
-    const int base = round + lane / team;
-    bf16x8 keys[unroll];
-    bf16x8 values[unroll];
+  auto load = [&](int p, int stage) {
+    if (p < end_page) {
+      // Positions past the end may hold anything: repeat the last one instead.
+      const int last = min(page, length - p * page) - 1;
+      const std::size_t from = static_cast<std::size_t>(table[p]) * page * row_values +
+                               static_cast<std::size_t>(kv_head) * D;
+      __nv_bfloat16* k = mine + stage * 2 * page * D;
 #pragma unroll
-    for (int u = 0; u < unroll; ++u) {
-      const int position = min(base + u * stride, end - 1);
-      const std::size_t at =
-          (static_cast<std::size_t>(table[position / page]) * page + position % page) * row_values +
-          head_offset;
-      keys[u] = *reinterpret_cast<const bf16x8*>(kv.k + at);
-      values[u] = *reinterpret_cast<const bf16x8*>(kv.v + at);
-    }
-#pragma unroll
-    for (int u = 0; u < unroll; ++u) {
-      const bool inside = base + u * stride < end;
-      float k[8];
-      widen(keys[u], k);
-      float v[8];
-      widen(values[u], v);
-#pragma unroll
-      for (int g = 0; g < GROUP; ++g) {
-        float dot = 0;
-#pragma unroll
-        for (int i = 0; i < 8; ++i)
-          dot = fmaf(query[g][i], k[i], dot);
-#pragma unroll
-        for (int offset = team / 2; offset > 0; offset /= 2)
-          dot += __shfl_xor_sync(0xffffffffU, dot, offset, team);
-        if (!inside)
-          dot = -INFINITY;
-        const float top = fmaxf(most[g], dot);
-        // A team without a position yet has most = -inf: exp2(-inf - -inf) must not be made.
-        const float keep = most[g] == -INFINITY ? 0.0F : exp2f(most[g] - top);
-        const float weight = dot == -INFINITY ? 0.0F : exp2f(dot - top);
-        most[g] = top;
-        sum[g] = sum[g] * keep + weight;
-#pragma unroll
-        for (int i = 0; i < 8; ++i)
-          acc[g][i] = fmaf(weight, v[i], acc[g][i] * keep);
+      for (int i = lane; i < page * chunks; i += 32) {
+        const int row = i / chunks;
+        const int chunk = i % chunks;
+        const std::size_t value = from + min(row, last) * row_values + chunk * 8;
+        copy_16(k + at<D>(row, chunk), kv.k + value);
+        copy_16(k + page * D + at<D>(row, chunk), kv.v + value);
       }
     }
-  }
+    commit_copies();
+  };
+  const int first_page = split * pages_each + warp;
+#pragma unroll
+  for (int s = 0; s < stages; ++s)
+    load(first_page + s * warps, s);
 
-  // Merge the block's teams.
-  __shared__ float shared_most[GROUP][stride];
-  __shared__ float shared_sum[GROUP][stride];
-  __shared__ float shared_acc[stride][D];
-  if (in_team == 0) {
+  unsigned query[D / 16][4];
 #pragma unroll
-    for (int g = 0; g < GROUP; ++g) {
-      shared_most[g][team_of_block] = most[g];
-      shared_sum[g][team_of_block] = sum[g];
-    }
+  for (int half = 0; half < 2; ++half) {
+    const int head = lane / 4 + half * 8;
+    const auto* row = reinterpret_cast<const unsigned*>(
+        q + row_index * q_stride + static_cast<std::size_t>(first_head + head) * D);
+#pragma unroll
+    for (int d = 0; d < D / 16; ++d)
+#pragma unroll
+      for (int part = 0; part < 2; ++part)
+        query[d][half + 2 * part] =
+            half < HALVES && head < width ? row[d * 8 + part * 4 + lane % 4] : 0U;
   }
+  float most[HALVES];
+  float sum[HALVES] = {};
+  float acc[D / 8][4] = {};
 #pragma unroll
-  for (int g = 0; g < GROUP; ++g) {
-    __syncthreads();
+  for (int half = 0; half < HALVES; ++half)
+    most[half] = -INFINITY;
+
+  int stage = 0;
+  for (int p = first_page; p < end_page; p += warps) {
+    wait_for_copies<stages - 1>();
+    __syncwarp();
+    const __nv_bfloat16* k = mine + stage * 2 * page * D;
+    const __nv_bfloat16* v = k + page * D;
+    float score[2][4] = {};
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      shared_acc[team_of_block][in_team * 8 + i] = acc[g][i];
-    __syncthreads();
-    float top = -INFINITY;
-    for (int t = 0; t < stride; ++t)
-      top = fmaxf(top, shared_most[g][t]);
-    for (int d = threadIdx.x; d < D; d += warps * 32) {
-      float total = 0;
-      float value = 0;
-      for (int t = 0; t < stride; ++t) {
-        const float m = shared_most[g][t];
-        const float w = m == -INFINITY ? 0.0F : exp2f(m - top);
-        total += w * shared_sum[g][t];
-        value += w * shared_acc[t][d];
-      }
-      const std::size_t head = static_cast<std::size_t>(sequence) * heads + first_head + g;
-      if (splits == 1) {
-        out[(row_index * heads + first_head + g) * D + d] = __float2bfloat16(value / total);
-      } else {
-        float* part = scratch + (head * splits + split) * (D + 2);
-        part[d] = value;
-        if (d == 0) {
-          part[D] = top;
-          part[D + 1] = total;
+    for (int d = 0; d < D / 16; ++d) {
+      unsigned b[4]; // positions 0-7 and 8-15, each two halves of 16 values
+      load_matrices(b, k + at<D>((lane / 16) * 8 + lane % 8, 2 * d + (lane / 8) % 2));
+      multiply(score[0], query[d], b[0], b[1]);
+      multiply(score[1], query[d], b[2], b[3]);
+    }
+    const int inside = length - p * page; // positions of this page that count
+#pragma unroll
+    for (int half = 0; half < HALVES; ++half) {
+      float top = most[half];
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& s = score[n][half * 2 + i];
+          s = n * 8 + (lane % 4) * 2 + i < inside ? s * scale_log2 : -INFINITY;
+          top = fmaxf(top, s);
         }
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffU, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffU, top, 2));
+      // A page has a position that counts, so top is finite.
+      const float keep = exp2f(most[half] - top);
+      most[half] = top;
+      float part = 0;
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& s = score[n][half * 2 + i];
+          s = exp2f(s - top);
+          part += s;
+        }
+      sum[half] = sum[half] * keep + part;
+#pragma unroll
+      for (int d = 0; d < D / 8; ++d) {
+        acc[d][half * 2] *= keep;
+        acc[d][half * 2 + 1] *= keep;
+      }
+    }
+    const unsigned weight[4] = {pack(score[0][0], score[0][1]), pack(score[0][2], score[0][3]),
+                                pack(score[1][0], score[1][1]), pack(score[1][2], score[1][3])};
+#pragma unroll
+    for (int d = 0; d < D / 16; ++d) {
+      unsigned b[4];
+      load_matrices_transposed(b, v + at<D>(lane % 16, 2 * d + lane / 16));
+      multiply(acc[2 * d], weight, b[0], b[1]);
+      multiply(acc[2 * d + 1], weight, b[2], b[3]);
+    }
+    __syncwarp(); // all lanes have read the stage
+    load(p + stages * warps, stage);
+    stage = stage + 1 == stages ? 0 : stage + 1;
+  }
+
+  // Merge the block's warps.
+  wait_for_copies<0>();
+  __syncthreads();
+  __shared__ float shared_most[warps][head_rows];
+  __shared__ float shared_sum[warps][head_rows];
+  auto* shared_acc = reinterpret_cast<float*>(shared); // [warps][head_rows][D]
+  static_assert(warps * head_rows * D * sizeof(float) <=
+                shared_values<D> * sizeof(__nv_bfloat16));
+#pragma unroll
+  for (int half = 0; half < HALVES; ++half) {
+    const int head = lane / 4 + half * 8;
+    float total = sum[half];
+    total += __shfl_xor_sync(0xffffffffU, total, 1);
+    total += __shfl_xor_sync(0xffffffffU, total, 2);
+    if (lane % 4 == 0) {
+      shared_most[warp][head] = most[half];
+      shared_sum[warp][head] = total;
+    }
+    auto* to = shared_acc + (warp * head_rows + head) * D + (lane % 4) * 2;
+#pragma unroll
+    for (int d = 0; d < D / 8; ++d)
+      *reinterpret_cast<float2*>(to + d * 8) =
+          make_float2(acc[d][half * 2], acc[d][half * 2 + 1]);
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < width * D; i += warps * 32) {
+    const int g = i / D;
+    const int d = i % D;
+    float top = -INFINITY;
+#pragma unroll
+    for (int w = 0; w < warps; ++w)
+      top = fmaxf(top, shared_most[w][g]);
+    float total = 0;
+    float value = 0;
+#pragma unroll
+    for (int w = 0; w < warps; ++w) {
+      const float m = shared_most[w][g];
+      const float scale = m == -INFINITY ? 0.0F : exp2f(m - top);
+      total += scale * shared_sum[w][g];
+      value += scale * shared_acc[(w * head_rows + g) * D + d];
+    }
+    if (splits == 1) {
+      out[(row_index * heads + first_head + g) * D + d] = __float2bfloat16(value / total);
+    } else {
+      const std::size_t head = static_cast<std::size_t>(sequence) * heads + first_head + g;
+      float* part = scratch + (head * splits + split) * (D + 2);
+      part[d] = value;
+      if (d == 0) {
+        part[D] = top;
+        part[D + 1] = total;
       }
     }
   }
@@ -213,36 +250,32 @@ struct launch {
   cudaStream_t stream;
 };
 
-template <int D, int GROUP>
-void launch_group(const launch& l, int first, int group) {
+template <int D, int HALVES>
+void launch_heads(const launch& l, int first, int width) {
+  constexpr int bytes = shared_values<D> * static_cast<int>(sizeof(__nv_bfloat16));
+  static const bool raised = [] {
+    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(decode_kernel<D, HALVES>,
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    return true;
+  }();
+  (void)raised;
   const float scale_log2 = 1.4426950408889634F / std::sqrt(static_cast<float>(D));
   const dim3 grid(static_cast<unsigned>(l.splits), static_cast<unsigned>(l.kv.kv_heads),
                   static_cast<unsigned>(l.sequences));
-  launch_dependent(decode_kernel<D, GROUP>, grid, warps * 32, 0, l.stream, l.q, l.q_stride, l.out,
-                   l.kv, l.rows, l.lengths, l.heads, first, group, scale_log2, l.scratch);
+  launch_dependent(decode_kernel<D, HALVES>, grid, warps * 32, bytes, l.stream, l.q, l.q_stride,
+                   l.out, l.kv, l.rows, l.lengths, l.heads, first, width, scale_log2, l.scratch);
 }
 
 template <int D>
 void launch_dim(const launch& l) {
   const int group = l.heads / l.kv.kv_heads;
-  // Groups wider than 4 read K and V again from the cache: registers would spill.
-  for (int first = 0; first < group;) {
-    const int width = std::min(4, group - first);
-    switch (width) {
-    case 1:
-      launch_group<D, 1>(l, first, group);
-      break;
-    case 2:
-      launch_group<D, 2>(l, first, group);
-      break;
-    case 3:
-      launch_group<D, 3>(l, first, group);
-      break;
-    default:
-      launch_group<D, 4>(l, first, group);
-      break;
-    }
-    first += width;
+  // Groups wider than a score tile read K and V again.
+  for (int first = 0; first < group; first += 16) {
+    const int width = std::min(16, group - first);
+    if (width <= 8)
+      launch_heads<D, 1>(l, first, width);
+    else
+      launch_heads<D, 2>(l, first, width);
   }
   if (l.splits > 1)
     launch_dependent(merge_kernel<D>,

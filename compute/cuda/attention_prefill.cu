@@ -2,6 +2,7 @@
 // tiles of 64, scores and weights never leaving registers (FlashAttention-2, Dao 2023).
 #include "compute/cuda/attention.hpp"
 #include "compute/cuda/error.hpp"
+#include "compute/cuda/tensor_core.cuh"
 
 #include <cmath>
 #include <stdexcept>
@@ -13,47 +14,6 @@ namespace {
 constexpr int page = 16;
 constexpr int tile = 64; // queries and keys of a tile
 constexpr int threads = 128;
-
-__device__ __forceinline__ unsigned shared_address(const void* p) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(p));
-}
-
-__device__ __forceinline__ void copy_16(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from));
-}
-
-__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(p)));
-}
-
-__device__ __forceinline__ void load_matrices_transposed(unsigned (&r)[4], const void* p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(p)));
-}
-
-/// c[16 x 8] += a[16 x 16] b[16 x 8]
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
-                                         unsigned b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-               "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ unsigned pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const unsigned*>(&pair);
-}
-
-/// Rows of D values in 16-byte chunks, the chunk index XORed with the row: rows 0-7 of a column of
-/// chunks lie in different banks.
-template <int D>
-__device__ __forceinline__ int at(int row, int chunk) {
-  return row * D + ((chunk ^ (row & 7)) * 8);
-}
 
 template <int D>
 __global__ void __launch_bounds__(threads)
@@ -102,7 +62,7 @@ __global__ void __launch_bounds__(threads)
     copy_16(shared_q + at<D>(row, chunk), from);
   }
   load_keys(0, 0);
-  asm volatile("cp.async.commit_group;");
+  commit_copies();
 
   float acc[D / 8][4] = {};
   float most[2] = {-INFINITY, -INFINITY};
@@ -114,8 +74,8 @@ __global__ void __launch_bounds__(threads)
     const int stage = t & 1;
     if (t + 1 < key_tiles)
       load_keys(t + 1, stage ^ 1);
-    asm volatile("cp.async.commit_group;");
-    asm volatile("cp.async.wait_group 1;");
+    commit_copies();
+    wait_for_copies<1>();
     __syncthreads();
     if (t == 0) {
 #pragma unroll
