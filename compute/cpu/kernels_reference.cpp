@@ -1,8 +1,8 @@
-// The float32 reference: the kernels over plain arrays. It needs no quantised product, because its
-// weights are dequantised when they are loaded.
+// The float32 reference: weights are dequantised when they are loaded, activations are not
+// quantised. It runs on the lanes that every machine has.
 #include "compute/cpu/attention_kernels.hpp"
 #include "compute/cpu/kernels.hpp"
-#include "compute/cpu/lanes_plain.hpp"
+#include "compute/cpu/lanes_avx2.hpp"
 #include "compute/cpu/product_kernels.hpp"
 #include "compute/cpu/vector_kernels.hpp"
 
@@ -10,19 +10,17 @@ namespace hexgen::compute {
 
 namespace {
 
-void multiply(const product& p, int group_begin, int group_end, int tokens) {
-  multiply_floats<lanes_plain, 4>(p, group_begin, group_end, tokens);
-}
-
 void no_quantisation(const float*, int, std::byte*, block_meta*) {}
 
 } // namespace
 
 const kernel_table& reference_kernels() {
-  static const kernel_table table{
-      "reference",        multiply,         normalise<lanes_plain>, no_quantisation,
-      gate<lanes_plain>,  add<lanes_plain>, rotate<lanes_plain>,    store_kv<lanes_plain>,
-      attend<lanes_plain>};
+  using lanes = lanes_avx2;
+  static const kernel_table table{"reference",      multiply_floats<lanes, 4>,
+                                  normalise<lanes>, no_quantisation,
+                                  gate<lanes>,      add<lanes>,
+                                  rotate<lanes>,    store_kv<lanes>,
+                                  attend<lanes>};
   return table;
 }
 
