@@ -8,6 +8,7 @@
 #include "actors/openai/json_fields.hpp"
 #include "actors/openai/openapi.hpp"
 #include "actors/openai/response_format.hpp"
+#include "actors/openai/sampling_fields.hpp"
 #include "actors/openai/tokenize.hpp"
 
 #include <algorithm>
@@ -269,6 +270,8 @@ void openai_api::impl::generate(const api_request& request, bool chat,
   frame.token_ids = asked.token_ids;
   frame.usage_null = asked.include_usage;
   frame.tokens = model->tokens;
+  asked.prompts.front().params.grammar = grammar;
+  check_sampler_takes(asked.prompts.front(), *model); // all prompts have the same parameters
   const double ttft_ms = deadline_ms(request.headers, "x-slo-ttft-ms");
   const double tpot_ms = deadline_ms(request.headers, "x-slo-tpot-ms");
   for (auto& one : asked.prompts) {

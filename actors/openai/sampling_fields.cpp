@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <stdexcept>
 
 namespace hexgen::actors {
 
@@ -25,8 +26,10 @@ void read_sampling(const json& body, compute::sampling_params& params) {
   number("repetition_penalty", params.repetition_penalty);
   number("presence_penalty", params.presence_penalty);
   number("frequency_penalty", params.frequency_penalty);
-  if (params.top_p == 0.0F) // keeps nothing: the likeliest token is what remains
+  if (params.top_p == 0.0F) { // keeps nothing: the likeliest token is what remains
     params.temperature = 0.0F;
+    params.top_p = 1.0F;
+  }
   params.top_k = std::max(0, integer_field(body, "top_k").value_or(0));
   params.min_tokens = integer_field(body, "min_tokens").value_or(0);
   params.ignore_eos = bool_field(body, "ignore_eos").value_or(false);
@@ -182,6 +185,14 @@ void fit_into_window(generation_request& generation, const served_model& model,
   if (params.min_tokens > params.max_tokens)
     throw bad_parameter("min_tokens", "min_tokens must not be more than max_tokens (" +
                                           std::to_string(params.max_tokens) + ")");
+}
+
+void check_sampler_takes(const generation_request& generation, const served_model& model) {
+  try {
+    (void)compute::sequence_sampler(generation.params, {}, {}, model.tokens);
+  } catch (const std::invalid_argument& e) {
+    throw api_error(400, "invalid_request_error", e.what());
+  }
 }
 
 std::vector<std::string> unknown_fields(const json& body, bool chat) {

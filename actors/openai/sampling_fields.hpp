@@ -17,6 +17,10 @@ void fit_into_window(generation_request& generation, const served_model& model,
                      std::optional<int> asked, const char* asked_field,
                      std::optional<int> otherwise, const char* prompt_field);
 
+/// What the sampler would refuse must not reach a stage: there it would fail a whole step. Throws
+/// api_error.
+void check_sampler_takes(const generation_request& generation, const served_model& model);
+
 /// Names of the body's fields that are in no list.
 [[nodiscard]] std::vector<std::string> unknown_fields(const nlohmann::json& body, bool chat);
 

@@ -54,6 +54,26 @@ TEST_CASE_METHOD(abuse, "numbers beyond their bounds are refused by name") {
   }
 }
 
+TEST_CASE_METHOD(abuse, "what is let in is what the sampler takes") {
+  // The sampler refuses a top_p of 0, which clients mean as greedy; 1e-60 is 0 as a float.
+  for (const double top_p : {0.0, 1e-60}) {
+    accepted(true, {{"top_p", top_p}, {"temperature", 1}});
+    CHECK(service.requests.back().params.top_p == 1.0F);
+    CHECK(service.requests.back().params.temperature == 0.0F);
+  }
+  for (const auto& bound : actors::number_bounds())
+    for (const bool is_chat : {true, false})
+      for (double edge : {bound.lowest, bound.highest}) {
+        const std::string name(bound.name);
+        if ((is_chat ? !bound.chat : !bound.completion) || name.rfind("max_", 0) == 0 ||
+            name == "min_tokens" || name == "best_of")
+          continue; // bounded by the window and by n instead
+        accepted(is_chat, {{name, edge}, {"logprobs", is_chat ? json(true) : json(1)}});
+        const auto& r = service.requests.back();
+        CHECK_NOTHROW(compute::sequence_sampler(r.params, r.prompt, {}, service.served->tokens));
+      }
+}
+
 TEST_CASE_METHOD(abuse, "numbers that JSON cannot hold are refused by name") {
   for (const char* value : {"NaN", "Infinity", "-Infinity", "1e999", "-1e999"}) {
     const auto sink = call("POST", "/v1/completions",
