@@ -1,5 +1,7 @@
 #include "compute/cpu/shard_weights.hpp"
 
+#include "compute/files/mapped_file.hpp"
+
 #include <algorithm>
 #include <cstring>
 
@@ -64,6 +66,8 @@ private:
     const bool plain = options_.kernels == kernel_kind::reference || as_f32;
     to.parts.push_back({pack_matrix(t, slice, plain, memory_), to.rows});
     to.rows += to.parts.back().weights.rows;
+    if (to.parts.back().weights.data != nullptr)
+      drop_mapped_pages(t.bytes); // the packed copy takes their place
     done_ += t.bytes.size();
     if (options_.progress && memory_.used() != 0)
       options_.progress(done_, model_.total_bytes());

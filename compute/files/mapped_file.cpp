@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 namespace hexgen::compute {
 
@@ -39,6 +42,22 @@ std::size_t regular_file_size(const descriptor& file, const std::filesystem::pat
   return static_cast<std::size_t>(info.st_size);
 }
 
+/// Where files are mapped now, by their first address: dropping pages of any other memory would
+/// lose what it holds.
+struct live_mappings {
+  std::mutex mutex;
+  std::map<std::uintptr_t, std::size_t> sizes;
+};
+
+live_mappings& live() {
+  static live_mappings mappings;
+  return mappings;
+}
+
+std::uintptr_t address(const std::byte* p) {
+  return reinterpret_cast<std::uintptr_t>(p);
+}
+
 } // namespace
 
 std::shared_ptr<const mapped_file> mapped_file::open(const std::filesystem::path& path) {
@@ -50,13 +69,33 @@ std::shared_ptr<const mapped_file> mapped_file::open(const std::filesystem::path
     if (base == MAP_FAILED)
       throw file_error(path.string() + ": cannot map: " + std::strerror(errno));
     bytes = {static_cast<const std::byte*>(base), size};
+    const std::lock_guard lock(live().mutex);
+    live().sizes[address(bytes.data())] = size;
   }
   return std::shared_ptr<const mapped_file>(new mapped_file(bytes));
 }
 
 mapped_file::~mapped_file() {
-  if (!bytes_.empty())
-    ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (bytes_.empty())
+    return;
+  const std::lock_guard lock(live().mutex);
+  live().sizes.erase(address(bytes_.data()));
+  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+void drop_mapped_pages(std::span<const std::byte> bytes) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (address(bytes.data()) + page - 1) / page * page;
+  const auto end = (address(bytes.data()) + bytes.size()) / page * page;
+  if (begin >= end)
+    return;
+  const std::lock_guard lock(live().mutex);
+  const auto after = live().sizes.upper_bound(begin);
+  if (after == live().sizes.begin())
+    return;
+  const auto& [first, size] = *std::prev(after);
+  if (end <= first + size) // a read-only mapping of a file: nothing is lost
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t limit_bytes) {

@@ -26,6 +26,10 @@ private:
   std::span<const std::byte> bytes_;
 };
 
+/// Gives back the memory of those whole pages of `bytes` that lie in a live mapped_file: they are
+/// read again when they are touched. Bytes from elsewhere stay as they are. Thread-safe.
+void drop_mapped_pages(std::span<const std::byte> bytes);
+
 /// The whole of a small text file (configuration). Throws file_error when it is unreadable or
 /// longer than `limit_bytes`.
 [[nodiscard]] std::string read_text_file(const std::filesystem::path& path,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <stdexcept>
 
 namespace hexgen::compute::testing {
@@ -89,6 +90,23 @@ TEST_CASE("what is predicted is what is used", "[cpu_executor]") {
         CHECK(planned.weight_bytes > 0);
       }
     }
+}
+
+TEST_CASE("packed weights take the place of the file's pages", "[cpu_executor]") {
+  const auto file_pages = [] { // this process's resident pages of files
+    std::ifstream statm("/proc/self/statm");
+    long size = 0;
+    long resident = 0;
+    long shared = 0;
+    statm >> size >> resident >> shared;
+    return shared;
+  };
+  const auto model = default_model();
+  const auto before = file_pages();
+  const auto part = make_shards(model->config(), 0, model->config().layers, {1.0})[0];
+  const auto device = make_cpu_executor(model, part, {});
+  CHECK(device->memory().weight_bytes >= 96'000'000);
+  CHECK((file_pages() - before) * 4096 < 16'000'000);
 }
 
 TEST_CASE("a step that names what is not there is refused", "[cpu_executor]") {
