@@ -143,8 +143,15 @@ void coordinator_state::heartbeat(const transport::peer_info& peer, const transp
   bool late = false;
   for (const auto& p : m.progress()) {
     auto i = generations_.records().find(p.generation());
-    if (i == generations_.records().end() || i->second.phase == generation_phase::releasing ||
-        !i->second.where.uses(name, incarnation))
+    if (i == generations_.records().end()) {
+      // Over here but not there: a release got lost with a connection.
+      proto::release over;
+      over.set_replica(p.replica());
+      over.set_generation(p.generation());
+      fx.sends.emplace_back(peer.id, control(proto::RELEASE, over));
+      continue;
+    }
+    if (i->second.phase == generation_phase::releasing || !i->second.where.uses(name, incarnation))
       continue;
     const double limit = late_step_ms(i->second.where, name);
     if (static_cast<double>(p.oldest_step_age_ms()) <= limit)

@@ -136,6 +136,9 @@ public:
         return &g;
     return nullptr;
   }
+  [[nodiscard]] bool released_on(const std::string& node, std::uint64_t generation) const {
+    return releases_.count({node, generation}) != 0;
+  }
   [[nodiscard]] bool logged(const std::string& part) const {
     for (const auto& line : log)
       if (line.find(part) != std::string::npos)
@@ -198,14 +201,19 @@ private:
   }
 
   void deliver() {
+    std::deque<letter> kept; // for the frozen: they read it when they wake
     while (!letters_.empty()) {
       auto l = std::move(letters_.front());
       letters_.pop_front();
+      if (auto n = nodes.find(l.to); n != nodes.end() && n->second.frozen) {
+        kept.push_back(std::move(l));
+        continue;
+      }
       if (auto n = nodes.find(l.from.name); n != nodes.end() && n->second.frozen)
         continue;
       if (l.to == coordinator_name) {
         carry_out(coordinator->on_frame(l.from, l.f, now_us / 1000));
-      } else if (auto i = nodes.find(l.to); i != nodes.end() && !i->second.frozen) {
+      } else if (auto i = nodes.find(l.to); i != nodes.end()) {
         if (l.f.type == proto::PROBE) {
           proto::probe m;
           proto::probe_reply r;
@@ -218,11 +226,17 @@ private:
         }
       }
     }
+    letters_ = std::move(kept);
   }
 
   void carry_out(coordinator_effects fx) {
     log.insert(log.end(), fx.log.begin(), fx.log.end());
     for (auto& [id, f] : fx.sends) {
+      if (f.type == proto::RELEASE && connections_.count(id) != 0) {
+        proto::release m;
+        m.ParseFromString(f.head);
+        releases_.emplace(connections_[id].a, m.generation());
+      }
       if (connections_.count(id) != 0)
         send(coordinator_name, id, std::move(f));
       else
@@ -317,6 +331,7 @@ private:
   coordinator_options options_;
   std::map<std::uint64_t, connection> connections_;
   std::uint64_t next_connection_ = 1;
+  std::set<std::pair<std::string, std::uint64_t>> releases_; // sent by the coordinator
   std::deque<letter> letters_;
 };
 
