@@ -155,7 +155,7 @@ struct pipeline {
     entry.position = static_cast<std::int32_t>(number - 1);
     entry.tokens = 1;
     entry.logits = 1;
-    entry.blocks = {0, 1};
+    entry.blocks = {0, 1, 2}; // 48 positions
     head.work.entries = {entry};
     head.ids = {id};
     if (number == 1) {

@@ -14,7 +14,7 @@
 namespace hexgen::tests {
 
 /// One token per byte; 256 is BOS "<s>", 257 is EOS "</s>", 258 "<|im_end|>".
-class byte_tokenizer final : public compute::tokenizer {
+class api_tokenizer final : public compute::tokenizer {
 public:
   std::vector<compute::token_id> encode(std::string_view text, bool parse_special,
                                         bool add_bos) const override {
@@ -73,7 +73,7 @@ public:
     m->name = "fake";
     m->context = 512;
     m->created_s = 1700000000;
-    m->tokens = std::make_shared<byte_tokenizer>();
+    m->tokens = std::make_shared<api_tokenizer>();
     m->chat = std::make_shared<plain_chat>();
     served = std::move(m);
   }
