@@ -54,6 +54,14 @@ class Abuse(unittest.TestCase):
                     with self.subTest(path=path, name=name, value=str(value)[:40]):
                         self.error(self.cluster.post(path, {**base, name: value}), 400, name)
 
+    def test_odd_values_within_bounds_are_served(self):
+        for odd in ({"top_p": 0}, {"top_p": 1e-60}, {"min_p": 1}, {"top_k": -1}, {"top_k": 10**6},
+                    {"repetition_penalty": 0.01}, {"repetition_penalty": 10}, {"temperature": 1e-300},
+                    {"logit_bias": {"5": -100, "6": 100}}, {"seed": -1}, {"seed": 2**64 - 1}, {"min_tokens": 3}):
+            with self.subTest(odd=odd):
+                reply = self.cluster.post("/v1/completions", {"prompt": "hi", "max_tokens": 3, **odd})
+                self.assertEqual(reply.status, 200, reply.body)
+
     def test_numbers_that_are_none(self):
         for text in ("NaN", "Infinity", "-Infinity", "1e999"):
             self.error(self.cluster.post("/v1/completions", '{"prompt": "hi", "top_p": %s}' % text), 400, "top_p")

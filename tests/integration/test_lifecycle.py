@@ -24,8 +24,8 @@ class Lifecycle(unittest.TestCase):
             self.assertIn("/v1/completions", cluster.get("/openapi.json").json()["paths"])
 
     def test_sigterm_lets_the_running_answer_finish(self):
-        with harness.Cluster(agents=("cpu:threads=1",)) as cluster:
-            body = {"prompt": "Once upon a time", "max_tokens": 60, "temperature": 0, "ignore_eos": True}
+        with harness.Cluster(agents=("cpu:threads=1",), serve=("--shutdown-timeout", "120")) as cluster:
+            body = {"prompt": "Once upon a time", "max_tokens": 24, "temperature": 0, "ignore_eos": True}
             undisturbed = cluster.streamed("/v1/completions", body)
             stream = cluster.stream("/v1/completions", body)
             payloads = stream.payloads()
@@ -40,7 +40,7 @@ class Lifecycle(unittest.TestCase):
                 except OSError:
                     break  # it has ended already
                 time.sleep(0.01)
-            reader.join(60)
+            reader.join(harness.START_S)
             self.assertFalse(reader.is_alive())
             self.assertIn(seen, (503, 200, None))
             self.assertEqual(got[-1], "[DONE]")
