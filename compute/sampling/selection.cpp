@@ -167,8 +167,11 @@ token_id token_selector::draw(std::span<float> logits, const selection_limits& l
                               double uniform) {
   if (limits.temperature != 1.0F)
     for (float& l : logits) {
+      // Finite stays finite. Spelt out, for std::clamp would keep this loop from vectorising.
       constexpr float most = std::numeric_limits<float>::max();
-      const float scaled = std::clamp(l / limits.temperature, -most, most);
+      float scaled = l / limits.temperature;
+      scaled = scaled > most ? most : scaled;
+      scaled = scaled < -most ? -most : scaled;
       l = l == forbidden ? forbidden : scaled;
     }
   const auto best = argmax(logits);
