@@ -3,7 +3,7 @@
 packages=(build-essential cmake ninja-build ccache pkg-config python3 python3-venv python3-pip
   libcaf-dev libucx-dev libprotobuf-dev protobuf-compiler libboost-dev libboost-system-dev
   libssl-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev catch2
-  libprometheus-cpp-dev)
+  prometheus-cpp-dev)
 
 say() { printf '\n== %s\n' "$*"; }
 
