@@ -167,6 +167,10 @@ search_result search_groups(layout_book& book, const config::workload& workload,
   while (!stopped && !setting.seeds_only && result.iterations < setting.iterations &&
          !seeds.empty()) {
     ++result.iterations;
+    if (top >= setting.enough) {
+      result.ended = "nothing left to gain";
+      break;
+    }
     if (idle++ >= setting.stagnation) {
       result.ended = "stagnation";
       break;

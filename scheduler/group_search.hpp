@@ -33,6 +33,7 @@ struct search_setting {
   bool across_regions = false;
   bool seeds_only = false;   // no iterations: what the starting points reach
   bool random_moves = false; // one random device at a time, as the paper's ablation
+  double enough = std::numeric_limits<double>::infinity(); // the value at which it stops
   std::uint64_t seed = 1;
   std::vector<float> base; // by kind: reference latency
   /// Asked now and then; true ends the search with the best so far.

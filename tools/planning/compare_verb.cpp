@@ -1,5 +1,6 @@
 #include "config/error.hpp"
 #include "scheduler/baselines.hpp"
+#include "scheduler/batch_simulator.hpp"
 #include "scheduler/upper_bound.hpp"
 #include "tools/planning/portfolio.hpp"
 #include "tools/planning/verbs.hpp"
@@ -151,6 +152,8 @@ public:
     offline(full);
     if (flags_.inputs.mode == "paper")
       study();
+    else
+      helix();
     return std::move(rows_);
   }
 
@@ -258,6 +261,46 @@ private:
         "2.41");
     add("case study: PP2xTP4 40/40 over [4,2,2], 5 ms (paper: 19)",
         {case_study(flags_, "paper-case-study-5ms", {{4, 40}, {4, 40}})}, "19.7");
+  }
+
+  /// Generated tokens per second of a saturated cluster: the best of a few design batches.
+  double offline_tokens(const std::string& cluster) {
+    double best = 0;
+    for (const int concurrency : {8, 16, 32, 64}) {
+      auto one = flags_.inputs;
+      one.cluster = cluster;
+      one.workload = "azure-conversation";
+      one.concurrency = concurrency;
+      const auto inputs = load_inputs(one);
+      const auto* costs = dynamic_cast<const scheduler::calibrated_cost*>(inputs->costs.get());
+      solve_flags how;
+      how.objective = "capacity";
+      how.seconds = flags_.seconds_each;
+      const auto found = solve(one, how, *inputs);
+      const auto* plan = std::get_if<planned>(&found);
+      if (plan == nullptr || costs == nullptr)
+        continue;
+      // All at once: the queue never runs dry.
+      const scheduler::batch_setting setting{1e6, inputs->dispatch, inputs->base};
+      const auto stream = scheduler::make_stream(inputs->workload, 1500, 11);
+      best = std::max(best, scheduler::simulate_batches(*costs, plan->lines, inputs->workload.kinds,
+                                                        stream, setting)
+                                .tokens_per_s);
+    }
+    return best;
+  }
+
+  /// Llama-2-70B, offline, on Helix's clusters and profiled tables.
+  void helix() {
+    rows_.push_back({"decode tokens/s, 24 nodes, one region",
+                     {offline_tokens("helix-24-single")},
+                     "Helix 252.1, Swarm 124.7, separate 124.3"});
+    rows_.push_back({"decode tokens/s, 24 nodes, three regions",
+                     {offline_tokens("helix-24-geo")},
+                     "Helix 98.0, Swarm 51.9, separate 61.9"});
+    rows_.push_back({"decode tokens/s, 42 nodes",
+                     {offline_tokens("helix-42")},
+                     "Helix 645.6, Swarm 473.2, separate 219.3"});
   }
 
   const compare_flags& flags_;

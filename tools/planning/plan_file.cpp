@@ -238,21 +238,19 @@ plan_file read_plan_header(const std::string& path) {
   return {text_field(json, "model"), text_field(json, "mode"), {}};
 }
 
-plan_file read_plan_file(const std::string& path, const scheduler::pool& pool) {
+std::vector<scheduler::running_pipeline> read_running_plan(const std::string& path) {
   const auto json = load_json(path);
-  if (!json.is_object())
-    refuse(path, "plan", "must be an object");
-  plan_file found{text_field(json, "model"), text_field(json, "mode"), {}};
-  const auto replicas = json.find("replicas");
-  if (replicas == json.end() || !replicas->is_array() || replicas->empty())
+  const auto replicas = json.is_object() ? json.find("replicas") : json.end();
+  if (!json.is_object() || replicas == json.end() || !replicas->is_array() || replicas->empty())
     refuse(path, "replicas", "must be a list with at least one replica");
+  std::vector<scheduler::running_pipeline> found;
   for (std::size_t r = 0; r < replicas->size(); ++r) {
     const auto where = "replicas[" + std::to_string(r) + "]";
     const auto& replica = (*replicas)[r];
     const auto stages = replica.is_object() ? replica.find("stages") : replica.end();
     if (!replica.is_object() || stages == replica.end() || !stages->is_array() || stages->empty())
       refuse(path, where + ".stages", "must be a list with at least one stage");
-    scheduler::pipeline line;
+    scheduler::running_pipeline line;
     int next = 0;
     for (std::size_t j = 0; j < stages->size(); ++j) {
       const auto place = where + ".stages[" + std::to_string(j) + "]";
@@ -260,22 +258,42 @@ plan_file read_plan_file(const std::string& path, const scheduler::pool& pool) {
       if (!stage.is_object() || !stage.contains("devices") || !stage["devices"].is_array() ||
           stage["devices"].empty())
         refuse(path, place + ".devices", "must be a list of device ids");
-      scheduler::stage made;
+      scheduler::running_stage made;
       for (const auto& id : stage["devices"]) {
         if (!id.is_string())
           refuse(path, place + ".devices", "must be a list of device ids");
-        const int device = pool.find(id.get<std::string>());
-        if (device < 0)
-          refuse(path, place + ".devices",
-                 "the cluster has no device '" + id.get<std::string>().substr(0, 80) + "'");
-        if (std::find(made.devices.begin(), made.devices.end(), device) != made.devices.end())
-          refuse(path, place + ".devices", "names '" + id.get<std::string>() + "' twice");
-        made.devices.push_back(device);
+        made.devices.push_back(id.get<std::string>());
       }
       made.layers = count_field(stage, "layers", path, place);
       made.first_layer =
           stage.contains("first_layer") ? count_field(stage, "first_layer", path, place) : next;
       next = made.first_layer + made.layers;
+      line.push_back(std::move(made));
+    }
+    found.push_back(std::move(line));
+  }
+  return found;
+}
+
+plan_file read_plan_file(const std::string& path, const scheduler::pool& pool) {
+  plan_file found = read_plan_header(path);
+  const auto running = read_running_plan(path);
+  for (std::size_t r = 0; r < running.size(); ++r) {
+    scheduler::pipeline line;
+    for (std::size_t j = 0; j < running[r].size(); ++j) {
+      const auto field =
+          "replicas[" + std::to_string(r) + "].stages[" + std::to_string(j) + "].devices";
+      scheduler::stage made;
+      made.first_layer = running[r][j].first_layer;
+      made.layers = running[r][j].layers;
+      for (const auto& id : running[r][j].devices) {
+        const int device = pool.find(id);
+        if (device < 0)
+          refuse(path, field, "the cluster has no device '" + id.substr(0, 80) + "'");
+        if (std::find(made.devices.begin(), made.devices.end(), device) != made.devices.end())
+          refuse(path, field, "names '" + id + "' twice");
+        made.devices.push_back(device);
+      }
       line.push_back(std::move(made));
     }
     found.lines.push_back(std::move(line));

@@ -1,6 +1,7 @@
 // Plans as JSON: written by `plan`, read by `cost` and `simulate`.
 #pragma once
 
+#include "scheduler/replan.hpp"
 #include "tools/planning/inputs.hpp"
 
 #include <optional>
@@ -52,6 +53,9 @@ struct plan_file {
 };
 [[nodiscard]] plan_file read_plan_header(const std::string& path);
 [[nodiscard]] plan_file read_plan_file(const std::string& path, const scheduler::pool& pool);
+
+/// The same without a cluster to check against: what ran before the cluster changed.
+[[nodiscard]] std::vector<scheduler::running_pipeline> read_running_plan(const std::string& path);
 
 /// Prices of a line's stages for the mean request of the workload.
 [[nodiscard]] std::vector<scheduler::stage_cost> mean_prices(const planning_inputs& inputs,

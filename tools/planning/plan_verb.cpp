@@ -6,6 +6,7 @@
 #include "tools/planning/what_if.hpp"
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <cstdio>
 
@@ -19,6 +20,8 @@ struct plan_flags {
   std::string svg;
   std::vector<std::string> what_if;
   double budget = 0;
+  std::string running;
+  double window_s = 300, load_gbs = 1;
 };
 
 void add_flags(CLI::App& app, plan_flags& flags) {
@@ -51,6 +54,73 @@ void add_flags(CLI::App& app, plan_flags& flags) {
   app.add_option("--budget", flags.budget,
                  "take the cluster as a list of offers and rent nodes for at most so many $/h")
       ->check(CLI::Range(0.0, 1e9));
+  app.add_option("--running", flags.running,
+                 "plan file of what runs: repair it for the cluster as it is now, then refine");
+  app.add_option("--window", flags.window_s, "seconds that a plan is expected to last")
+      ->check(CLI::Range(1.0, 1e9))
+      ->capture_default_str();
+  app.add_option("--load-gbs", flags.load_gbs, "10^9 byte/s that a device loads weights with")
+      ->check(CLI::Range(1e-3, 1e3))
+      ->capture_default_str();
+}
+
+void print_moves(const planning_inputs& inputs, const char* name,
+                 const std::vector<scheduler::shard_move>& moves, double seconds) {
+  double bytes = 0;
+  for (const auto& move : moves)
+    bytes += move.bytes;
+  std::printf("%s: %zu loads, %.2f GB, %.1f s\n", name, moves.size(), bytes / 1e9, seconds);
+  for (const auto& move : moves)
+    std::printf("  %s loads layers %d-%d, %.3f GB\n", inputs.pool->id(move.device).c_str(),
+                move.first_layer, move.first_layer + move.layers - 1, move.bytes / 1e9);
+}
+
+nlohmann::ordered_json moves_json(const planning_inputs& inputs,
+                                  const std::vector<scheduler::shard_move>& moves) {
+  auto all = nlohmann::ordered_json::array();
+  for (const auto& move : moves)
+    all.push_back({{"device", inputs.pool->id(move.device)},
+                   {"first_layer", move.first_layer},
+                   {"layers", move.layers},
+                   {"bytes", move.bytes}});
+  return all;
+}
+
+/// --running: the plan after the cluster became what --cluster says now.
+int run_again(const plan_flags& flags, const planning_inputs& inputs) {
+  const auto found = solve_again(flags.inputs, flags.how, inputs, read_running_plan(flags.running),
+                                 flags.window_s, flags.load_gbs * 1e9);
+  if (const auto* failure = std::get_if<failed_plan>(&found)) {
+    std::puts(failure_json(flags.inputs, inputs, *failure).c_str());
+    return 1;
+  }
+  const auto& next = std::get<next_plan>(found);
+  if (flags.inputs.json) {
+    using nlohmann::ordered_json;
+    auto refined = ordered_json::parse(plan_json(flags.inputs, inputs, next.refined));
+    ordered_json all{{"intact", next.intact}, {"broken", next.broken}};
+    if (!next.repaired.lines.empty())
+      all["repaired"] = ordered_json::parse(plan_json(flags.inputs, inputs, next.repaired));
+    all["repair_seconds"] = next.repair_seconds;
+    all["repair_reload_s"] = next.repair_reload_s;
+    all["repair_moves"] = moves_json(inputs, next.repair_moves);
+    all["refined"] = std::move(refined);
+    all["refine_reload_s"] = next.refine_reload_s;
+    all["refine_moves"] = moves_json(inputs, next.refine_moves);
+    all["refining_pays"] = next.refining_pays;
+    std::puts(all.dump(2).c_str());
+    return 0;
+  }
+  std::printf("%zu replicas intact, %zu broken; repaired in %.3f s\n", next.intact, next.broken,
+              next.repair_seconds);
+  print_moves(inputs, "repair", next.repair_moves, next.repair_reload_s);
+  std::printf("repaired: attainment %.4f, throughput %.4g requests/s\n\n", next.repaired.attainment,
+              next.repaired.throughput_rps);
+  std::fputs(plan_table(flags.inputs, inputs, next.refined).c_str(), stdout);
+  print_moves(inputs, "refinement", next.refine_moves, next.refine_reload_s);
+  std::printf("switching to it %s within %.0f s\n", next.refining_pays ? "pays" : "does not pay",
+              flags.window_s);
+  return 0;
 }
 
 /// Prints the plan; with --what-if also what it was before.
@@ -72,6 +142,8 @@ int run(plan_flags& flags) {
   if (flags.budget > 0)
     cluster = rent_within(flags.inputs, cluster, flags.budget);
   const auto inputs = load_inputs(flags.inputs, std::move(cluster));
+  if (!flags.running.empty())
+    return run_again(flags, *inputs);
   const auto found = solve(flags.inputs, flags.how, *inputs);
   if (const auto* failure = std::get_if<failed_plan>(&found)) {
     if (flags.inputs.json) {

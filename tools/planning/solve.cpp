@@ -177,6 +177,28 @@ void measure(const input_flags& flags, const planning_inputs& inputs, planned& p
   plan.bound_rps = scheduler::throughput_bound(*inputs.costs, inputs.workload.kinds);
 }
 
+namespace {
+
+scheduler::search_setting search_setting_for(const input_flags& flags, const solve_flags& how,
+                                             const planning_inputs& inputs) {
+  scheduler::search_setting setting;
+  setting.goal = goal_of(how.objective);
+  setting.rate = flags.rate;
+  setting.slo_scale = flags.slo_scale;
+  setting.share = flags.target;
+  setting.policy = inputs.dispatch;
+  setting.seed = flags.seed;
+  setting.base = inputs.base;
+  setting.iterations = how.iterations;
+  setting.most_replicas = how.replicas;
+  setting.across_regions = how.across_regions;
+  if (setting.goal == scheduler::search_goal::capacity)
+    setting.enough = 0.999 * scheduler::throughput_bound(*inputs.costs, inputs.workload.kinds);
+  return setting;
+}
+
+} // namespace
+
 std::variant<planned, failed_plan> solve(const input_flags& flags, const solve_flags& how,
                                          const planning_inputs& inputs) {
   const auto start = steady::now();
@@ -189,19 +211,8 @@ std::variant<planned, failed_plan> solve(const input_flags& flags, const solve_f
       plan.lines.push_back(std::move(*line));
   }
   if (plan.lines.empty()) {
-    scheduler::search_setting setting;
-    setting.goal = goal_of(how.objective);
-    setting.rate = flags.rate;
-    setting.slo_scale = flags.slo_scale;
-    setting.share = flags.target;
-    setting.policy = inputs.dispatch;
-    setting.seed = flags.seed;
-    setting.base = inputs.base;
-    setting.iterations = how.iterations;
-    setting.most_replicas = how.replicas;
-    setting.across_regions = how.across_regions;
-    const auto found =
-        search_islands(inputs, setting, layouts, how.islands, how.seconds, how.progress);
+    const auto found = search_islands(inputs, search_setting_for(flags, how, inputs), layouts,
+                                      how.islands, how.seconds, how.progress);
     plan.lines = place(inputs, layouts, found.best, how.replicas);
     told = {flags.seed, found.iterations, found.evaluations, 0, found.ended};
   }
@@ -212,6 +223,49 @@ std::variant<planned, failed_plan> solve(const input_flags& flags, const solve_f
   told.seconds = since(start);
   plan.search = told;
   return plan;
+}
+
+std::variant<next_plan, failed_plan>
+solve_again(const input_flags& flags, const solve_flags& how, const planning_inputs& inputs,
+            const std::vector<scheduler::running_pipeline>& running, double window_s,
+            double load_bytes_per_s) {
+  next_plan next;
+  auto start = steady::now();
+  const auto layouts = layout_setting_for(inputs);
+  auto setting = search_setting_for(flags, how, inputs);
+  const auto kept = scheduler::carry_over(*inputs.costs, running);
+  next.intact = kept.intact.size();
+  next.broken = kept.broken;
+  scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
+  next.repaired.lines = scheduler::repair(book, inputs.workload, setting, kept.intact);
+  next.repair_seconds = since(start);
+  if (!next.repaired.lines.empty()) {
+    measure(flags, inputs, next.repaired);
+    explain_plan(inputs, false, next.repaired);
+  }
+  next.repair_moves = scheduler::moves_to(*inputs.costs, running, next.repaired.lines);
+  next.repair_reload_s = scheduler::reload_seconds(next.repair_moves, load_bytes_per_s);
+  start = steady::now();
+  setting.extra_seeds = {scheduler::as_seed(*inputs.pool, next.repaired.lines)};
+  const auto found =
+      search_islands(inputs, setting, layouts, how.islands, how.seconds, how.progress);
+  next.refined.lines = place(inputs, layouts, found.best, how.replicas);
+  if (next.refined.lines.empty())
+    return explain_failure(inputs);
+  measure(flags, inputs, next.refined);
+  explain_plan(inputs, how.explain, next.refined);
+  next.refined.search = {flags.seed, found.iterations, found.evaluations, since(start),
+                         found.ended};
+  next.refine_moves =
+      scheduler::moves_to(*inputs.costs, scheduler::name_devices(*inputs.pool, next.repaired.lines),
+                          next.refined.lines);
+  next.refine_reload_s = scheduler::reload_seconds(next.refine_moves, load_bytes_per_s);
+  // What each plan serves within the deadline at this rate.
+  next.refining_pays = scheduler::switching_pays(
+      std::min(flags.rate, next.repaired.throughput_rps) * next.repaired.attainment,
+      std::min(flags.rate, next.refined.throughput_rps) * next.refined.attainment, window_s,
+      next.refine_reload_s);
+  return next;
 }
 
 } // namespace hexgen::tools

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "scheduler/group_search.hpp"
+#include "scheduler/replan.hpp"
 #include "tools/planning/inputs.hpp"
 #include "tools/planning/plan_file.hpp"
 
@@ -24,6 +25,22 @@ struct solve_flags {
 /// A plan, or why there is none.
 [[nodiscard]] std::variant<planned, failed_plan>
 solve(const input_flags& flags, const solve_flags& how, const planning_inputs& inputs);
+
+/// The next plan after the cluster changed: repaired at once, refined by a search that starts
+/// there.
+struct next_plan {
+  planned repaired, refined;
+  std::size_t intact = 0, broken = 0;
+  std::vector<scheduler::shard_move> repair_moves,
+      refine_moves;          // the latter from the repaired plan
+  double repair_seconds = 0; // that finding it took
+  double repair_reload_s = 0, refine_reload_s = 0;
+  bool refining_pays = false;
+};
+[[nodiscard]] std::variant<next_plan, failed_plan>
+solve_again(const input_flags& flags, const solve_flags& how, const planning_inputs& inputs,
+            const std::vector<scheduler::running_pipeline>& running, double window_s,
+            double load_bytes_per_s);
 
 /// The best grouping under a setting: `islands` searches with seeds of their own.
 [[nodiscard]] scheduler::search_result search_islands(const planning_inputs& inputs,
