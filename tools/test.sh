@@ -131,7 +131,7 @@ asan_core() { configure_and_build asan-core && run_ctest build-asan-core "unit t
 
 fuzz() { # seconds each
   local seconds=${fuzz_seconds:-20} target name corpus
-  configure_and_build fuzz || return
+  configure_and_build fuzz fuzz_targets || return
   ctest --test-dir build-fuzz -R fuzz_seeds > /dev/null || true
   for target in build-fuzz/fuzz_*; do
     [[ -x $target && -f $target ]] || continue
