@@ -50,21 +50,19 @@ public:
   }
 
   /// Writes the run's positions: each becomes the hash of its input and of all before it, which is
-  /// appended to `after`. False when what the blocks hold before the run is not one sequence, or
-  /// was written under another `tag`.
+  /// appended to `after`. False when what the blocks hold before the run is not one sequence.
   [[nodiscard]] bool run(int position, std::span<const std::uint64_t> inputs,
-                         std::span<const std::uint32_t> blocks, std::vector<std::uint64_t>& after,
-                         std::uint64_t tag = 0) {
+                         std::span<const std::uint32_t> blocks, std::vector<std::uint64_t>& after) {
     std::uint64_t before = fake_root;
     for (int p = 0; p < position; ++p) {
       const slot& s = at(p, blocks);
-      if (s.before != before || s.tag != tag)
+      if (s.before != before)
         return false;
       before = s.after;
     }
     for (const auto input : inputs) {
       slot& s = at(position++, blocks);
-      s = {before, mix(before, input), tag};
+      s = {before, mix(before, input)};
       before = s.after;
       after.push_back(before);
     }
@@ -84,7 +82,7 @@ public:
 
 private:
   struct slot {
-    std::uint64_t before = 0, after = 0, tag = 0;
+    std::uint64_t before = 0, after = 0;
   };
   slot& at(int position, std::span<const std::uint32_t> blocks) {
     const auto p = static_cast<std::size_t>(position);

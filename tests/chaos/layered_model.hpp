@@ -63,12 +63,16 @@ answer_of(std::span<const compute::token_id> prompt, const compute::sampling_par
 /// Layers [first, first + count) of one generation on one device.
 class layered_stage {
 public:
-  layered_stage(int first, int count, std::uint32_t blocks)
-      : first_(first), kv_(static_cast<std::size_t>(count), fake_kv(blocks)) {}
+  layered_stage(int first, int count, std::uint32_t blocks, std::uint64_t generation)
+      : first_(first), generation_(generation),
+        kv_(static_cast<std::size_t>(count), fake_kv(blocks)) {}
 
   /// `x`: one activation a token, in and out. False: the KV is not what the step takes it for.
-  /// `tag`: the generation that the step belongs to.
-  [[nodiscard]] bool run(const compute::step& s, std::vector<std::uint64_t>& x, std::uint64_t tag) {
+  /// `generation`: that the step belongs to; KV is of one generation only.
+  [[nodiscard]] bool run(const compute::step& s, std::vector<std::uint64_t>& x,
+                         std::uint64_t generation) {
+    if (generation != generation_)
+      return false;
     for (const auto& [from, to] : s.copies)
       for (auto& layer : kv_)
         layer.copy(from, to);
@@ -77,7 +81,7 @@ public:
       std::size_t at = 0;
       for (const auto& e : s.entries) {
         const auto n = static_cast<std::size_t>(e.tokens);
-        if (!kv_[l].run(e.position, std::span(x).subspan(at, n), e.blocks, out, tag))
+        if (!kv_[l].run(e.position, std::span(x).subspan(at, n), e.blocks, out))
           return false;
         at += n;
       }
@@ -90,6 +94,7 @@ public:
 
 private:
   int first_;
+  std::uint64_t generation_;
   std::vector<fake_kv> kv_;
 };
 

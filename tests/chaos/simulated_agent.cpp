@@ -189,8 +189,9 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
       timer(net_.chance.in(100, 5'000), [this, c = *commit] {
         const auto r = ranks_.find({c.id.replica, c.id.generation});
         if (r != ranks_.end()) {
-          r->second.stage = std::make_unique<layered_stage>(
-              r->second.spec.part.first_layer, r->second.spec.part.layers, c.kv_blocks);
+          r->second.stage = std::make_unique<layered_stage>(r->second.spec.part.first_layer,
+                                                            r->second.spec.part.layers, c.kv_blocks,
+                                                            c.id.generation);
           r->second.kv_blocks = c.kv_blocks;
         }
         carry_out(agent_.rank_committed(c.device, c.id,
