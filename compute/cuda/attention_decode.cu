@@ -13,21 +13,20 @@ namespace {
 
 constexpr int page = 16;
 constexpr int warps = 4;
-constexpr int stages = 3; // pages that a warp has on their way
 
-/// Shared memory of a block, in values: each warp's stages of a page of K and of V. The merge of
+/// Shared memory of a block, in values: each warp's STAGES of a page of K and of V. The merge of
 /// the warps' parts reuses it.
-template <int D>
-constexpr int shared_values = warps * stages * 2 * page * D;
+template <int D, int STAGES>
+constexpr int shared_values = warps* STAGES * 2 * page* D;
 
 /// A warp takes every 4th page of the block's split; the query heads that share a KV head are the
 /// rows of its score tile (at most 8 * HALVES). Grid: (splits, kv_heads, sequences).
-template <int D, int HALVES>
+template <int D, int HALVES, int STAGES>
 __global__ void __launch_bounds__(warps * 32)
     decode_kernel(const __nv_bfloat16* __restrict__ q, int q_stride,
                   __nv_bfloat16* __restrict__ out, paged_kv kv,
                   const std::int32_t* __restrict__ rows, const std::int32_t* __restrict__ lengths,
-                  int heads, int first_in_group, int width, float scale_log2,
+                  int heads, int first_in_group, int width, int pages_each, float scale_log2,
                   float* __restrict__ scratch) {
   extern __shared__ __align__(128) __nv_bfloat16 shared[];
   constexpr int chunks = D / 8;
@@ -47,11 +46,12 @@ __global__ void __launch_bounds__(warps * 32)
   const int first_head = kv_head * (heads / kv.kv_heads) + first_in_group;
 
   const int pages = (length + page - 1) / page;
-  const int pages_each = (pages + splits - 1) / splits;
+  if (pages_each == 0)
+    pages_each = (pages + splits - 1) / splits;
   const int end_page = min(pages, (split + 1) * pages_each);
   const std::int32_t* table = kv.tables + static_cast<std::size_t>(sequence) * kv.table_stride;
   const std::size_t row_values = static_cast<std::size_t>(kv.kv_heads) * D;
-  __nv_bfloat16* mine = shared + warp * stages * 2 * page * D;
+  __nv_bfloat16* mine = shared + warp * STAGES * 2 * page * D;
 
   auto load = [&](int p, int stage) {
     if (p < end_page) {
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(warps * 32)
   };
   const int first_page = split * pages_each + warp;
 #pragma unroll
-  for (int s = 0; s < stages; ++s)
+  for (int s = 0; s < STAGES; ++s)
     load(first_page + s * warps, s);
 
   unsigned query[D / 16][4];
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(warps * 32)
 
   int stage = 0;
   for (int p = first_page; p < end_page; p += warps) {
-    wait_for_copies<stages - 1>();
+    wait_for_copies<STAGES - 1>();
     __syncwarp();
     const __nv_bfloat16* k = mine + stage * 2 * page * D;
     const __nv_bfloat16* v = k + page * D;
@@ -153,8 +153,8 @@ __global__ void __launch_bounds__(warps * 32)
       multiply(acc[2 * d + 1], weight, b[2], b[3]);
     }
     __syncwarp(); // all lanes have read the stage
-    load(p + stages * warps, stage);
-    stage = stage + 1 == stages ? 0 : stage + 1;
+    load(p + STAGES * warps, stage);
+    stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
 
   // Merge the block's warps.
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(warps * 32)
   __shared__ float shared_sum[warps][head_rows];
   auto* shared_acc = reinterpret_cast<float*>(shared); // [warps][head_rows][D]
   static_assert(warps * head_rows * D * sizeof(float) <=
-                shared_values<D> * sizeof(__nv_bfloat16));
+                shared_values<D, STAGES> * sizeof(__nv_bfloat16));
 #pragma unroll
   for (int half = 0; half < HALVES; ++half) {
     const int head = lane / 4 + half * 8;
@@ -178,8 +178,7 @@ __global__ void __launch_bounds__(warps * 32)
     auto* to = shared_acc + (warp * head_rows + head) * D + (lane % 4) * 2;
 #pragma unroll
     for (int d = 0; d < D / 8; ++d)
-      *reinterpret_cast<float2*>(to + d * 8) =
-          make_float2(acc[d][half * 2], acc[d][half * 2 + 1]);
+      *reinterpret_cast<float2*>(to + d * 8) = make_float2(acc[d][half * 2], acc[d][half * 2 + 1]);
   }
   __syncthreads();
   for (int i = threadIdx.x; i < width * D; i += warps * 32) {
@@ -245,16 +244,16 @@ struct launch {
   const paged_kv& kv;
   const std::int32_t* rows;
   const std::int32_t* lengths;
-  int sequences, heads, splits;
+  int sequences, heads, splits, pages_each;
   float* scratch;
   cudaStream_t stream;
 };
 
-template <int D, int HALVES>
+template <int D, int HALVES, int STAGES>
 void launch_heads(const launch& l, int first, int width) {
-  constexpr int bytes = shared_values<D> * static_cast<int>(sizeof(__nv_bfloat16));
+  constexpr int bytes = shared_values<D, STAGES> * static_cast<int>(sizeof(__nv_bfloat16));
   static const bool raised = [] {
-    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(decode_kernel<D, HALVES>,
+    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(decode_kernel<D, HALVES, STAGES>,
                                            cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     return true;
   }();
@@ -262,8 +261,9 @@ void launch_heads(const launch& l, int first, int width) {
   const float scale_log2 = 1.4426950408889634F / std::sqrt(static_cast<float>(D));
   const dim3 grid(static_cast<unsigned>(l.splits), static_cast<unsigned>(l.kv.kv_heads),
                   static_cast<unsigned>(l.sequences));
-  launch_dependent(decode_kernel<D, HALVES>, grid, warps * 32, bytes, l.stream, l.q, l.q_stride,
-                   l.out, l.kv, l.rows, l.lengths, l.heads, first, width, scale_log2, l.scratch);
+  launch_dependent(decode_kernel<D, HALVES, STAGES>, grid, warps * 32, bytes, l.stream, l.q,
+                   l.q_stride, l.out, l.kv, l.rows, l.lengths, l.heads, first, width, l.pages_each,
+                   scale_log2, l.scratch);
 }
 
 template <int D>
@@ -272,10 +272,14 @@ void launch_dim(const launch& l) {
   // Groups wider than a score tile read K and V again.
   for (int first = 0; first < group; first += 16) {
     const int width = std::min(16, group - first);
-    if (width <= 8)
-      launch_heads<D, 1>(l, first, width);
+    // Few blocks hide little by themselves: small ones leave room for the next kernel's loads.
+    const bool few = l.sequences * l.kv.kv_heads * l.splits <= 264;
+    if (width <= 8 && few)
+      launch_heads<D, 1, 2>(l, first, width);
+    else if (width <= 8)
+      launch_heads<D, 1, 3>(l, first, width);
     else
-      launch_heads<D, 2>(l, first, width);
+      launch_heads<D, 2, 3>(l, first, width);
   }
   if (l.splits > 1)
     launch_dependent(merge_kernel<D>,
@@ -291,8 +295,9 @@ std::size_t decode_scratch_floats(int sequences, int heads, int head_dim) {
 
 void decode_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
                       const std::int32_t* rows, const std::int32_t* lengths, int sequences,
-                      int heads, int splits, float* scratch, cudaStream_t stream) {
-  const launch l{q, q_stride, out, kv, rows, lengths, sequences, heads, splits, scratch, stream};
+                      int heads, int splits, int pages_each, float* scratch, cudaStream_t stream) {
+  const launch l{q,         q_stride, out,    kv,         rows,    lengths,
+                 sequences, heads,    splits, pages_each, scratch, stream};
   switch (kv.head_dim) {
   case 64:
     launch_dim<64>(l);

@@ -2,8 +2,8 @@
 #include "compute/cpu/rope.hpp"
 #include "compute/cuda/attention.hpp"
 #include "compute/cuda/gemm.hpp"
-#include "compute/cuda/gemv.hpp"
 #include "compute/cuda/kernels.hpp"
+#include "compute/cuda/skinny.hpp"
 #include "compute/cuda/step_buffers.hpp"
 #include "compute/cuda/weights.hpp"
 #include "compute/cuda_backend.hpp"
@@ -46,7 +46,8 @@ public:
                   std::max(options.max_logit_rows, gpu.max_sequences),
                   (gpu.max_context + block_tokens - 1) / block_tokens, gpu.max_sequences}) {
     gemm_.set_timed(!gpu.deterministic);
-    const auto t = static_cast<std::size_t>(options.max_step_tokens);
+    const auto t =
+        static_cast<std::size_t>(padded(std::max(options.max_step_tokens, logit_capacity())));
     const auto h = static_cast<std::size_t>(config_.hidden);
     hidden_ = device_buffer<float>(t * h);
     normed_ = device_buffer<__nv_bfloat16>(t * h);
@@ -58,11 +59,13 @@ public:
     scratch_ = device_buffer<float>(
         decode_scratch_floats(gpu.max_sequences, local_.heads, config_.head_dim));
     if (part.last) {
-      logits_ = device_buffer<float>(logit_capacity() * static_cast<std::size_t>(local_.vocab));
-      host_logits_ = pinned_buffer<float>(logits_.size());
+      logits_ = device_buffer<float>(static_cast<std::size_t>(padded(logit_capacity())) *
+                                     static_cast<std::size_t>(local_.vocab));
+      host_logits_ = pinned_buffer<float>(static_cast<std::size_t>(logit_capacity()) *
+                                          static_cast<std::size_t>(local_.vocab));
     }
     host_hidden_ = pinned_buffer<float>(t * h);
-    host_chosen_ = pinned_buffer<std::int32_t>(logit_capacity());
+    host_chosen_ = pinned_buffer<std::int32_t>(static_cast<std::size_t>(logit_capacity()));
     make_rope_table();
   }
 
@@ -154,8 +157,8 @@ private:
     return static_cast<std::size_t>(block_tokens) * static_cast<std::size_t>(local_.kv_heads) *
            static_cast<std::size_t>(config_.head_dim);
   }
-  [[nodiscard]] std::size_t logit_capacity() const {
-    return static_cast<std::size_t>(std::max(options_.max_logit_rows, gpu_.max_sequences));
+  [[nodiscard]] int logit_capacity() const {
+    return std::max(options_.max_logit_rows, gpu_.max_sequences);
   }
   [[nodiscard]] __nv_bfloat16* k_pool(int layer) const {
     return pool_.data() + 2 * static_cast<std::size_t>(layer) * blocks_ * block_values();
@@ -174,12 +177,30 @@ private:
     HEXGEN_CUDA_CHECK(cudaMemcpy(rope_.data(), rows.data(), rope_.bytes(), cudaMemcpyHostToDevice));
   }
 
+  static constexpr int deterministic_rows = 128;
+
+  /// The rows that cuBLASLt is asked for, so that few shapes are timed however steps vary. Buffers
+  /// have room; what the rows past `m` hold does not matter.
+  [[nodiscard]] int padded(int m) const {
+    const int to = gpu_.deterministic ? deterministic_rows
+                   : m <= 64          ? 8
+                   : m <= 256         ? 32
+                   : m <= 1024        ? 128
+                                      : 256;
+    return (m + to - 1) / to * to;
+  }
+
   template <class Y>
   void product(const __nv_bfloat16* x, const __nv_bfloat16* w, Y* y, int m, int n, int k) {
-    if (m <= gemv_rows_max && n % 2 == 0 && k % 8 == 0)
-      gemv(x, w, y, m, n, k, stream_);
+    if (gpu_.deterministic)
+      // One algorithm for every batch: whole runs of rows, each row by itself.
+      for (int row = 0; row < m; row += deterministic_rows)
+        gemm_.run(x + static_cast<std::size_t>(row) * k, w, y + static_cast<std::size_t>(row) * n,
+                  deterministic_rows, n, k, n, stream_);
+    else if (m <= skinny_rows_max && k % skinny_k_step == 0)
+      skinny(x, w, y, m, n, k, stream_);
     else
-      gemm_.run(x, w, y, m, n, k, n, stream_);
+      gemm_.run(x, w, y, padded(m), n, k, n, stream_);
   }
 
   /// Sums delta over the ranks, in rank order on every rank.
@@ -219,13 +240,21 @@ private:
     return reduced_;
   }
 
-  /// Blocks that fill the chip about four times over, each with at least two pages.
+  /// Parts of the longest sequence's positions: blocks for the whole chip at once (two each), at
+  /// least a page a warp. Deterministic: as many fixed parts as the longest needs.
   [[nodiscard]] int splits_for(int sequences, int longest) const {
-    constexpr int wanted_blocks = 132 * 4;
+    constexpr int wanted_blocks = 132 * 2;
     const int pages = (longest + block_tokens - 1) / block_tokens;
-    const int fill = (wanted_blocks + sequences * local_.kv_heads - 1) /
-                     std::max(1, sequences * local_.kv_heads);
-    return std::clamp(std::min(fill, pages / 2), 1, max_kv_splits);
+    if (gpu_.deterministic)
+      return std::clamp((pages + pages_each() - 1) / pages_each(), 1, max_kv_splits);
+    const int fill = wanted_blocks / std::max(1, sequences * local_.kv_heads);
+    return std::clamp(std::min(fill, pages / 4), 1, max_kv_splits);
+  }
+  [[nodiscard]] int pages_each() const {
+    if (!gpu_.deterministic)
+      return 0; // even parts
+    const int pages = (gpu_.max_context + block_tokens - 1) / block_tokens;
+    return std::max(16, (pages + max_kv_splits - 1) / max_kv_splits);
   }
 
   /// Layers, and on the last stage the head's logits of `logit_rows` rows.
@@ -259,19 +288,18 @@ private:
                         local_.kv_heads, config_.head_dim};
       if (decodes > 0)
         decode_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.decode_rows, a.lengths,
-                         decodes, local_.heads, splits, scratch_.data(), stream_);
+                         decodes, local_.heads, splits, pages_each(), scratch_.data(), stream_);
       prefill_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.runs, a.tiles, tiles,
                         local_.heads, stream_);
       product(attended_.data(), w.output, delta_.data(), tokens, h, q_width());
       reduce(tokens, group);
       rms_norm(hidden_.data(), delta_.data(), w.ffn_norm, normed_.data(), nullptr, tokens, h,
                config_.norm_epsilon, stream_);
-      if (tokens <= gemv_rows_max && h % 8 == 0) {
-        gemv_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, 2 * local_.ffn, h,
-                    stream_);
+      if (!gpu_.deterministic && tokens <= skinny_rows_max && h % skinny_k_step == 0) {
+        skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, 2 * local_.ffn, h,
+                      stream_);
       } else {
-        gemm_.run(normed_.data(), w.gate_up, gate_up_.data(), tokens, 2 * local_.ffn, h,
-                  2 * local_.ffn, stream_);
+        product(normed_.data(), w.gate_up, gate_up_.data(), tokens, 2 * local_.ffn, h);
         swiglu(gate_up_.data(), activated_.data(), tokens, local_.ffn, stream_);
       }
       product(activated_.data(), w.down, delta_.data(), tokens, h, local_.ffn);
@@ -341,19 +369,21 @@ private:
     const int count = static_cast<int>(s.entries.size());
     const bool decode_only = s.tokens() == count && s.logit_rows() == count && s.copies.empty() &&
                              part_.first && part_.last && group.degree() == 1;
-    const int padded = decode_only ? bucket(count) : 0;
+    const int in_graph = decode_only ? bucket(count) : 0;
     if (s.tokens() > options_.max_step_tokens)
       throw std::invalid_argument("a step of " + std::to_string(s.tokens()) + " tokens, at most " +
                                   std::to_string(options_.max_step_tokens));
     check_ids(s, ids);
-    buffers_.fill(s, ids, blocks_, padded);
+    buffers_.fill(s, ids, blocks_, in_graph);
     buffers_.upload(stream_);
     if (decode_only) {
-      // Split counts come in powers of two, so that lengths share graphs.
+      // Split counts come in powers of two, so that lengths share graphs: rounded down, but all
+      // fixed parts must be covered.
+      const int wanted = splits_for(in_graph, buffers_.longest());
       int splits = 1;
-      while (splits * 2 <= splits_for(padded, buffers_.longest()))
+      while (gpu_.deterministic ? splits < wanted : splits * 2 <= wanted)
         splits *= 2;
-      decode_graph(padded, splits, false).launch(stream_);
+      decode_graph(in_graph, splits, false).launch(stream_);
       return;
     }
     for (int i = 0; i < part_.layers; ++i) {
@@ -494,7 +524,8 @@ std::vector<gpu_info> list_gpus(std::string& why) {
 executor_memory gpu_executor_memory(const model_config& config, const shard& part,
                                     const executor_options& options, const gpu_options& gpu) {
   const auto local = cuda::local_shape::of(config, part);
-  const auto t = static_cast<std::uint64_t>(options.max_step_tokens);
+  constexpr std::uint64_t spare_rows = 256; // steps are padded
+  const auto t = static_cast<std::uint64_t>(options.max_step_tokens) + spare_rows;
   const auto h = static_cast<std::uint64_t>(config.hidden);
   const auto d = static_cast<std::uint64_t>(config.head_dim);
   const auto q = static_cast<std::uint64_t>(local.heads) * d;
@@ -506,9 +537,10 @@ executor_memory gpu_executor_memory(const model_config& config, const shard& par
       cuda::decode_scratch_floats(gpu.max_sequences, local.heads, config.head_dim) * 4 +
       static_cast<std::uint64_t>(gpu.max_context) * d * 4 + (64ULL << 20);
   if (part.last)
-    m.activation_bytes +=
-        4ULL * static_cast<std::uint64_t>(std::max(options.max_logit_rows, gpu.max_sequences)) *
-        static_cast<std::uint64_t>(local.vocab);
+    m.activation_bytes += 4ULL *
+                          (spare_rows + static_cast<std::uint64_t>(
+                                            std::max(options.max_logit_rows, gpu.max_sequences))) *
+                          static_cast<std::uint64_t>(local.vocab);
   m.kv_block_bytes = 2ULL * 2 * static_cast<std::uint64_t>(part.layers) * block_tokens * kv;
   return m;
 }

@@ -1,6 +1,10 @@
 #include "compute/cuda/kernels.hpp"
 #include "compute/cuda/launch.cuh"
 
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
 namespace hexgen::compute::cuda {
 namespace {
 
@@ -41,34 +45,48 @@ __global__ void embed_kernel(const __nv_bfloat16* __restrict__ table,
     to[i] = __bfloat162float(row[i]);
 }
 
+constexpr int norm_kept = 4; // float4s of a row that a thread keeps
+
 __global__ void rms_norm_kernel(float* __restrict__ hidden, const __nv_bfloat16* __restrict__ delta,
                                 const float* __restrict__ weight, __nv_bfloat16* __restrict__ out,
                                 const std::int32_t* __restrict__ rows, int width, float epsilon) {
   allow_successor();
   wait_for_predecessor();
   const std::size_t row = rows == nullptr ? blockIdx.x : rows[blockIdx.x];
-  auto* x = reinterpret_cast<float2*>(hidden + row * width);
-  const auto* d =
-      reinterpret_cast<const __nv_bfloat162*>(delta == nullptr ? nullptr : delta + row * width);
-  const int pairs = width / 2;
+  auto* x = reinterpret_cast<float4*>(hidden + row * width);
+  const auto* d = reinterpret_cast<const uint2*>(delta == nullptr ? nullptr : delta + row * width);
+  const int quads = width / 4;
+  float4 kept[norm_kept];
   float squares = 0;
-  for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
-    float2 v = x[i];
+#pragma unroll
+  for (int c = 0; c < norm_kept; ++c) {
+    const int i = threadIdx.x + c * blockDim.x;
+    if (i >= quads)
+      break;
+    float4 v = x[i];
     if (d != nullptr) {
-      const float2 add = widen(d[i]);
-      v.x += add.x;
-      v.y += add.y;
+      const uint2 add = d[i];
+      const float2 low = widen(*reinterpret_cast<const __nv_bfloat162*>(&add.x));
+      const float2 high = widen(*reinterpret_cast<const __nv_bfloat162*>(&add.y));
+      v = make_float4(v.x + low.x, v.y + low.y, v.z + high.x, v.w + high.y);
       x[i] = v;
     }
-    squares += v.x * v.x + v.y * v.y;
+    kept[c] = v;
+    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
   }
   const float scale = rsqrtf(block_sum(squares) / static_cast<float>(width) + epsilon);
-  auto* to = reinterpret_cast<__nv_bfloat162*>(out + static_cast<std::size_t>(blockIdx.x) * width);
-  const auto* w = reinterpret_cast<const float2*>(weight);
-  for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
-    const float2 v = x[i];
-    const float2 g = w[i];
-    to[i] = __floats2bfloat162_rn(v.x * scale * g.x, v.y * scale * g.y);
+  auto* to = reinterpret_cast<uint2*>(out + static_cast<std::size_t>(blockIdx.x) * width);
+  const auto* w = reinterpret_cast<const float4*>(weight);
+#pragma unroll
+  for (int c = 0; c < norm_kept; ++c) {
+    const int i = threadIdx.x + c * blockDim.x;
+    if (i >= quads)
+      break;
+    const float4 v = kept[c];
+    const float4 g = w[i];
+    const __nv_bfloat162 pair[2] = {__floats2bfloat162_rn(v.x * scale * g.x, v.y * scale * g.y),
+                                    __floats2bfloat162_rn(v.z * scale * g.z, v.w * scale * g.w)};
+    to[i] = *reinterpret_cast<const uint2*>(pair);
   }
 }
 
@@ -86,66 +104,103 @@ __global__ void add_kernel(float2* __restrict__ hidden, const __nv_bfloat162* __
   hidden[i] = v;
 }
 
-/// A warp a head: grid (tokens, ceil((heads + 2 kv_heads) / warps)).
-__global__ void rotate_kernel(rope_store r) {
+__device__ __forceinline__ void widen(const bf16x8& in, float (&out)[8]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 f = widen(in.pair[i]);
+    out[2 * i] = f.x;
+    out[2 * i + 1] = f.y;
+  }
+}
+
+__device__ __forceinline__ bf16x8 narrow(const float (&in)[8]) {
+  bf16x8 out;
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    out.pair[i] = __floats2bfloat162_rn(in[2 * i], in[2 * i + 1]);
+  return out;
+}
+
+/// A thread owns 8 values of each half of a head; head_dim / 16 neighbours own a head. Grid over
+/// tokens x (heads + 2 kv_heads) x head_dim / 16.
+__global__ void rotate_kernel(rope_store r, unsigned units) {
   allow_successor();
   wait_for_predecessor();
-  const int token = blockIdx.x;
-  const int head = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  const int all = r.heads + 2 * r.kv_heads;
-  if (head >= all)
-    return;
-  const int slot = r.slots[token];
-  if (slot < 0)
-    return;
   const int d = r.head_dim;
   const int half = d / 2;
-  auto* x = r.qkv + (static_cast<std::size_t>(token) * all + head) * d;
+  const unsigned owners = static_cast<unsigned>(d) / 16; // 4 or 8: never across warps
+  const unsigned item = blockIdx.x * blockDim.x + threadIdx.x;
+  const unsigned all = r.heads + 2 * r.kv_heads;
+  // Threads past the end stay for the shuffles.
+  const unsigned unit = min(item / owners, units - 1);
+  const int owner = static_cast<int>(item % owners);
+  const int token = static_cast<int>(unit / all);
+  const int head = static_cast<int>(unit % all);
+  const int slot = r.slots[token];
   const bool is_v = head >= r.heads + r.kv_heads;
   const bool is_q = head < r.heads;
-  const float* norm = is_v ? nullptr : is_q ? r.q_norm : r.k_norm;
-  const float* bias = r.bias == nullptr ? nullptr : r.bias + static_cast<std::size_t>(head) * d;
-  // Up to 4 pairs a lane: head_dim <= 256.
-  float a[4];
-  float b[4];
-  float squares = 0;
-  int count = 0;
-  for (int i = lane; i < half; i += 32, ++count) {
-    const int ia = r.interleaved ? 2 * i : i;
-    const int ib = r.interleaved ? 2 * i + 1 : i + half;
-    a[count] = __bfloat162float(x[ia]) + (bias != nullptr ? bias[ia] : 0.0F);
-    b[count] = __bfloat162float(x[ib]) + (bias != nullptr ? bias[ib] : 0.0F);
-    squares += a[count] * a[count] + b[count] * b[count];
-  }
-  const float scale =
-      norm != nullptr ? rsqrtf(warp_sum(squares) / static_cast<float>(d) + r.epsilon) : 1.0F;
-  __nv_bfloat16* to = x;
-  if (!is_q) {
-    const int kv_head = (head - r.heads) % r.kv_heads;
-    to = (is_v ? r.v_pool : r.k_pool) + (static_cast<std::size_t>(slot) * r.kv_heads + kv_head) * d;
-  }
-  const float* angles = r.table + static_cast<std::size_t>(r.positions[token]) * d;
-  count = 0;
-  for (int i = lane; i < half; i += 32, ++count) {
-    const int ia = r.interleaved ? 2 * i : i;
-    const int ib = r.interleaved ? 2 * i + 1 : i + half;
-    float u = a[count];
-    float v = b[count];
-    if (norm != nullptr) {
-      u *= scale * norm[ia];
-      v *= scale * norm[ib];
+  auto* x = r.qkv + static_cast<std::size_t>(unit) * d;
+  const int low = owner * 8;
+  const int high = half + low;
+  float a[8];
+  float b[8];
+  widen(*reinterpret_cast<const bf16x8*>(x + low), a);
+  widen(*reinterpret_cast<const bf16x8*>(x + high), b);
+  if (r.bias != nullptr) {
+    const float* bias = r.bias + static_cast<std::size_t>(head) * d;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      a[i] += bias[low + i];
+      b[i] += bias[high + i];
     }
+  }
+  if (r.q_norm != nullptr) {
+    float squares = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      squares += a[i] * a[i] + b[i] * b[i];
+    for (unsigned offset = owners / 2; offset > 0; offset /= 2)
+      squares += __shfl_xor_sync(0xffffffffU, squares, offset);
     if (!is_v) {
+      const float scale = rsqrtf(squares / static_cast<float>(d) + r.epsilon);
+      const float* norm = is_q ? r.q_norm : r.k_norm;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        a[i] *= scale * norm[low + i];
+        b[i] *= scale * norm[high + i];
+      }
+    }
+  }
+  if (item / owners >= units || slot < 0)
+    return;
+  if (!is_v) {
+    const float* angles = r.table + static_cast<std::size_t>(r.positions[token]) * d;
+    auto rotate = [&](float& u, float& v, int i) {
       const float c = angles[i];
       const float s = angles[half + i];
       const float rotated = u * c - v * s;
       v = u * s + v * c;
       u = rotated;
+    };
+    if (r.interleaved) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        rotate(a[2 * i], a[2 * i + 1], low / 2 + i);
+        rotate(b[2 * i], b[2 * i + 1], high / 2 + i);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        rotate(a[i], b[i], low + i);
     }
-    to[ia] = __float2bfloat16(u);
-    to[ib] = __float2bfloat16(v);
   }
+  __nv_bfloat16* to = x;
+  if (!is_q) {
+    const int kv_head = (head - r.heads) % r.kv_heads;
+    to = (is_v ? r.v_pool : r.k_pool) + (static_cast<std::size_t>(slot) * r.kv_heads + kv_head) * d;
+  }
+  *reinterpret_cast<bf16x8*>(to + low) = narrow(a);
+  *reinterpret_cast<bf16x8*>(to + high) = narrow(b);
 }
 
 __device__ __forceinline__ float silu(float x) {
@@ -283,7 +338,11 @@ void rms_norm(float* hidden, const __nv_bfloat16* delta, const float* weight, __
               const std::int32_t* rows, int tokens, int width, float epsilon, cudaStream_t stream) {
   if (tokens == 0)
     return;
-  const unsigned block = width >= 2048 ? 512 : 256;
+  // Two float4s a thread, up to norm_kept in the widest rows.
+  const unsigned block = std::min(1024U, (static_cast<unsigned>(width) / 8 + 31) / 32 * 32);
+  if (width % 4 != 0 || static_cast<unsigned>(width) > 4 * norm_kept * block)
+    throw std::invalid_argument("a hidden size of " + std::to_string(width) +
+                                " is not served by the GPU backend");
   launch_dependent(rms_norm_kernel, dim3(static_cast<unsigned>(tokens)), block, 0, stream, hidden,
                    delta, weight, out, rows, width, epsilon);
 }
@@ -295,12 +354,10 @@ void add(float* hidden, const __nv_bfloat16* delta, std::size_t values, cudaStre
 }
 
 void rotate_and_store(const rope_store& r, int tokens, cudaStream_t stream) {
-  constexpr int warps = 4;
-  const int all = r.heads + 2 * r.kv_heads;
-  launch_dependent(
-      rotate_kernel,
-      dim3(static_cast<unsigned>(tokens), blocks_of(static_cast<std::size_t>(all), warps)),
-      warps * 32, 0, stream, r);
+  const auto units = static_cast<unsigned>(tokens) * (r.heads + 2 * r.kv_heads);
+  launch_dependent(rotate_kernel,
+                   dim3(blocks_of(static_cast<std::size_t>(units) * (r.head_dim / 16), 256)), 256,
+                   0, stream, r, units);
 }
 
 void swiglu(const __nv_bfloat16* gate_up, __nv_bfloat16* out, int tokens, int ffn,

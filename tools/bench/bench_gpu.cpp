@@ -3,6 +3,10 @@
 #include "compute/cuda_backend.hpp"
 #include "compute/synthetic.hpp"
 
+#if __has_include(<cuda_profiler_api.h>)
+#include <cuda_profiler_api.h>
+#endif
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -17,6 +21,21 @@ using namespace hexgen::compute;
 using clock_type = std::chrono::steady_clock;
 
 namespace {
+
+/// What `ncu --profile-from-start off` sees: the object's life.
+class profiled {
+public:
+#if __has_include(<cuda_profiler_api.h>)
+  profiled() {
+    cudaProfilerStart();
+  }
+  ~profiled() {
+    cudaProfilerStop();
+  }
+#endif
+  profiled(const profiled&) = delete;
+  profiled& operator=(const profiled&) = delete;
+};
 
 double seconds_since(clock_type::time_point begin) {
   return std::chrono::duration<double>(clock_type::now() - begin).count();
@@ -35,7 +54,7 @@ private:
   model_config config_;
 };
 
-model_config shape(const std::string& name) {
+model_config model_shape(const std::string& name) {
   model_config c;
   c.name = name;
   c.architecture = "llama";
@@ -144,20 +163,156 @@ bool checks() {
     c.hidden = 256;
     c.ffn = 512;
     c.layers = 3;
-    for (const int chunk : {150, 37, 1})
+    for (const int chunk : {150, 37, 6, 1})
       ok = check_family(f.name, c, chunk) && ok;
   }
   return ok;
 }
 
-struct result {
-  int batch;
-  double tokens_per_s, limit;
-};
+/// `--deterministic`: the logits of 11 sequences of unlike lengths, in one batch and each by
+/// itself, prefill and decode, on two executors: bit for bit the same.
+bool check_deterministic() {
+  auto c = tiny_config("llama");
+  c.heads = 8, c.kv_heads = 2, c.head_dim = 128, c.hidden = 256, c.ffn = 512, c.layers = 3;
+  const auto model = make_synthetic_model(c, tensor_type::bf16, 7);
+  constexpr int sequences = 11;
+  constexpr int longest = 480;
+  executor_options options;
+  options.max_step_tokens = 4096;
+  options.max_logit_rows = sequences;
+  gpu_options gpu;
+  gpu.max_sequences = sequences;
+  gpu.max_context = 512;
+  gpu.deterministic = true;
+  solo_collective alone;
+  std::mt19937 random(5);
+  const auto vocab = static_cast<std::size_t>(c.vocab);
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (int q = 0; q < sequences; ++q) {
+    prompts.emplace_back(static_cast<std::size_t>(longest - q * 41));
+    for (auto& id : prompts.back())
+      id = static_cast<std::int32_t>(random() % static_cast<unsigned>(c.vocab));
+  }
+  // Prompt but its last 3 tokens, then 3 decode steps: 4 rows of logits a sequence.
+  auto rows_of = [&](executor& device, const std::vector<int>& batch) {
+    std::vector<float> all;
+    std::vector<float> hidden(static_cast<std::size_t>(options.max_step_tokens) *
+                              static_cast<std::size_t>(c.hidden));
+    for (int round = 0; round < 4; ++round) {
+      step s;
+      std::vector<std::int32_t> ids;
+      for (const int q : batch) {
+        const auto& prompt = prompts[static_cast<std::size_t>(q)];
+        const int begin = round == 0 ? 0 : static_cast<int>(prompt.size()) - 4 + round;
+        const int end = static_cast<int>(prompt.size()) - 3 + round;
+        s.entries.push_back(
+            {static_cast<std::uint64_t>(q), begin, end - begin, 1, blocks_for(q, 512)});
+        ids.insert(ids.end(), prompt.begin() + begin, prompt.begin() + end);
+      }
+      std::vector<float> logits(batch.size() * vocab);
+      device.run(s, ids, hidden, logits, alone);
+      all.insert(all.end(), logits.begin(), logits.end());
+    }
+    return all;
+  };
+  auto first = make_gpu_executor(model, whole(c), options, gpu);
+  first->allocate_kv(sequences * 32);
+  std::vector<int> everyone;
+  for (int q = 0; q < sequences; ++q)
+    everyone.push_back(q);
+  const auto together = rows_of(*first, everyone);
+  auto second = make_gpu_executor(model, whole(c), options, gpu);
+  second->allocate_kv(sequences * 32);
+  std::size_t unlike = 0;
+  for (const int q : everyone) {
+    const auto single = rows_of(*second, {q});
+    for (std::size_t round = 0; round < 4; ++round)
+      for (std::size_t i = 0; i < vocab; ++i)
+        unlike += single[round * vocab + i] !=
+                  together[(round * sequences + static_cast<std::size_t>(q)) * vocab + i];
+  }
+  std::printf("check deterministic: %zu of %zu logits differ between a batch of %d and of 1  %s\n",
+              unlike, together.size(), sequences, unlike == 0 ? "ok" : "FAILED");
+  return unlike == 0;
+}
+
+/// All clients' requests at once, 512 in and 128 out: prefill chunks join the decodes of a step
+/// until 2,048 tokens are reached. Greedy tokens are read back and the next step is formed on the
+/// host, as a server does.
+void serve(gpu_executor& device, const std::string& name, const std::vector<std::int32_t>& ids,
+           int clients) {
+  constexpr int prompt = 512;
+  constexpr int output = 128;
+  constexpr int budget = 2048;
+  struct request {
+    int done = 0;     // positions in the KV cache
+    int produced = 0; // output tokens
+    std::int32_t last = 0;
+    double first_s = 0;
+    std::vector<std::uint32_t> blocks;
+  };
+  solo_collective alone;
+  std::vector<float> hidden(budget * static_cast<std::size_t>(device.config().hidden));
+  double wall = 0;
+  std::vector<double> first_tokens;
+  for (int turn = 0; turn < 2; ++turn) { // the first makes graphs and times products
+    std::vector<request> requests(static_cast<std::size_t>(clients));
+    for (int q = 0; q < clients; ++q)
+      requests[static_cast<std::size_t>(q)].blocks = blocks_for(q, prompt + output);
+    const auto begin = clock_type::now();
+    for (int left = clients; left > 0;) {
+      step s;
+      std::vector<std::int32_t> step_ids;
+      std::vector<request*> rows;
+      int room = budget;
+      auto add = [&](request& r, int tokens, bool wants_logits) {
+        s.entries.push_back({static_cast<std::uint64_t>(&r - requests.data()), r.done, tokens,
+                             wants_logits ? 1 : 0, r.blocks});
+        if (wants_logits)
+          rows.push_back(&r);
+        r.done += tokens;
+        room -= tokens;
+      };
+      for (auto& r : requests)
+        if (r.produced > 0 && r.produced < output) {
+          step_ids.push_back(r.last);
+          add(r, 1, true);
+        }
+      for (auto& r : requests) {
+        const int tokens = std::min(room, prompt - r.done);
+        if (r.produced > 0 || tokens <= 0)
+          continue;
+        step_ids.insert(step_ids.end(), ids.begin() + r.done, ids.begin() + r.done + tokens);
+        add(r, tokens, r.done + tokens == prompt);
+      }
+      std::vector<std::int32_t> chosen(rows.size());
+      device.run_greedy(s, step_ids, hidden, chosen, alone);
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        auto& r = *rows[i];
+        r.last = chosen[i];
+        if (++r.produced == 1)
+          r.first_s = seconds_since(begin);
+        left -= r.produced == output;
+      }
+    }
+    wall = seconds_since(begin);
+    first_tokens.clear();
+    for (const auto& r : requests)
+      first_tokens.push_back(r.first_s);
+  }
+  std::sort(first_tokens.begin(), first_tokens.end());
+  std::printf("%s serve %3d clients: %8.1f output tok/s  first token %7.1f ms (first) %7.1f ms "
+              "(median)\n",
+              name.c_str(), clients, clients * output / wall, first_tokens.front() * 1e3,
+              first_tokens[first_tokens.size() / 2] * 1e3);
+}
+
+enum class bench_mode { rates, profile, serve };
 
 void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
-                 const std::vector<int>& batches) {
-  const auto config = shape(name);
+                 const std::vector<int>& batches, bench_mode mode, bool deterministic) {
+  const bool profile = mode == bench_mode::profile;
+  const auto config = model_shape(name);
   auto model = std::make_shared<shape_only>(config);
   constexpr int prompt = 512;
   constexpr int output = 128;
@@ -169,6 +324,7 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
   gpu.max_sequences = widest;
   gpu.max_context = 2048;
   gpu.random_weights = true;
+  gpu.deterministic = deterministic;
   auto device = make_gpu_executor(model, whole(config), options, gpu);
   const auto memory = device->memory();
   std::string why;
@@ -183,6 +339,12 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
   std::vector<std::int32_t> ids(2048);
   for (auto& id : ids)
     id = static_cast<std::int32_t>(random() % static_cast<unsigned>(config.vocab));
+  if (mode == bench_mode::serve) {
+    for (const int clients : batches)
+      if (clients <= fits)
+        serve(*device, name, ids, clients);
+    return;
+  }
   std::vector<float> hidden(2048 * static_cast<std::size_t>(config.hidden));
   const double weights = static_cast<double>(memory.weight_bytes) -
                          2.0 * config.vocab * config.hidden; // the embedding is looked up, not read
@@ -196,6 +358,11 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
     const auto part = std::span(ids).first(static_cast<std::size_t>(n));
     for (int i = 0; i < 2; ++i)
       device->run_greedy(prefill, part, hidden, token, alone);
+    if (profile) {
+      const profiled here;
+      device->run_greedy(prefill, part, hidden, token, alone);
+      continue;
+    }
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) {
       const auto begin = clock_type::now();
@@ -225,6 +392,11 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
     constexpr int steps = output - 1;
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(steps * batch));
     device->decode_greedy(s, first, steps, tokens); // makes the graph, times the products
+    if (profile) {
+      const profiled here;
+      device->decode_greedy(s, first, 1, std::span(tokens).first(static_cast<std::size_t>(batch)));
+      continue;
+    }
     std::vector<double> times;
     for (int i = 0; i < 5; ++i) {
       const auto begin = clock_type::now();
@@ -263,13 +435,30 @@ int main(int argc, char** argv) {
   // Measured ceilings: dense bf16 about 800 TFLOP/s on both; memory by card.
   const double memory = gpus[0].name.find("H200") != std::string::npos ? 4.64 : 3.0;
   bool ok = true;
+  // bench_gpu [check | llama-2-7b | llama-3-8b] [profile | serve] [deterministic] [batch...]
   std::string only;
-  for (int i = 1; i < argc; ++i)
-    only = argv[i];
+  auto mode = bench_mode::rates;
+  bool deterministic = false;
+  std::vector<int> batches;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "profile")
+      mode = bench_mode::profile;
+    else if (argument == "serve")
+      mode = bench_mode::serve;
+    else if (argument == "deterministic")
+      deterministic = true;
+    else if (const int batch = std::atoi(argv[i]); batch > 0)
+      batches.push_back(std::min(batch, 1024));
+    else
+      only = argument;
+  }
+  if (batches.empty())
+    batches = {1, 8, 32, 64, 128, 256};
   if (only.empty() || only == "check")
-    ok = checks();
+    ok = checks() && check_deterministic();
   for (const char* name : {"llama-2-7b", "llama-3-8b"})
     if (only.empty() || only == name)
-      bench_shape(name, memory, 800, {1, 8, 32, 64, 128, 256});
+      bench_shape(name, memory, 800, batches, mode, deterministic);
   return ok ? 0 : 1;
 }
