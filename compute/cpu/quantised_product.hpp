@@ -11,6 +11,12 @@ namespace {
 alignas(16) constexpr std::uint8_t nibble_values[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                                         129, 141, 153, 166, 181, 197, 217, 241};
 
+/// How far ahead of the dots weights are fetched, block for block through groups and matrices (they
+/// follow one another in memory). With one token memory sets the pace: 8 KiB ahead a product reads
+/// as fast as a plain loop (26 GB/s), without it at half of that; with many tokens it costs
+/// nothing.
+constexpr std::size_t read_ahead_bytes = 8192;
+
 /// The scales of one block, per lane. Two scales when its halves differ (Q6_K).
 template <class L, scale_kind Kind>
 struct block_scales {
@@ -56,11 +62,9 @@ struct quantised_product {
     for (std::size_t b = first; b < last; ++b) {
       const typename L::template codes<Codes> weights(group + code_step * b);
       const scales s(group_scales + scale_step * b);
-      // The next group's block: with few tokens memory sets the pace, with many it costs nothing.
-      const std::byte* ahead = group + p.weights.group_bytes;
-      for (std::size_t line = 0; line < code_step; line += 64)
-        __builtin_prefetch(ahead + code_step * b + line);
-      __builtin_prefetch(ahead + p.weights.scales_offset + scale_step * b);
+      const std::byte* ahead = group + read_ahead_bytes + (code_step + scale_step) * b;
+      for (std::size_t line = 0; line < code_step + scale_step; line += 64)
+        __builtin_prefetch(ahead + line);
 #pragma GCC unroll 16
       for (int t = 0; t < Tokens; ++t) {
         const std::size_t at = b * tile_tokens + static_cast<std::size_t>(t);
