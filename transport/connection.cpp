@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t read_turn_bytes = 4U << 20; // then other connections get their turn
 constexpr std::uint32_t handshake_ms = 3000;
-constexpr std::uint32_t farewell_ms = 500;
+constexpr std::uint32_t farewell_ms = 800;
 constexpr std::uint32_t probe_ms = 1000;      // then UCX is taken not to work between the two
 constexpr std::uint32_t last_frames_ms = 250; // waited after a goodbye for what UCX still holds
 
@@ -152,6 +152,11 @@ void connection::pump() {
     port_->bytes_sent.fetch_add(bytes, std::memory_order_relaxed);
     writer_.wrote(bytes);
   }
+  const tls_stream::outcome flushed = stream_.flush();
+  if (flushed != tls_stream::outcome::done) {
+    handle(flushed);
+    return arm();
+  }
   if (stage_ == stage::leaving) {
     if (farewell_sent_)
       close_output();
@@ -225,9 +230,7 @@ void connection::tick(std::uint32_t elapsed_ms) {
       drop(down_reason::timeout, "no hand-shake within " + std::to_string(limit) + " ms");
     return;
   }
-  // A stall of this process must not look like the peer's silence: what came meanwhile lies
-  // unread in the socket, so one late tick counts as one.
-  silence_ms_ = heard_ ? 0 : silence_ms_ + std::min(elapsed_ms, 2 * options.heartbeat_ms);
+  silence_ms_ = heard_ ? 0 : silence_ms_ + elapsed_ms;
   heard_ = false;
   if (silence_ms_ >= options.down_ms)
     return drop(down_reason::timeout, "nothing heard for " + std::to_string(silence_ms_) + " ms");

@@ -24,6 +24,11 @@ struct attempt : std::enable_shared_from_this<attempt> {
       if (!error)
         self->finish("no answer within " + std::to_string(timeout_ms) + " ms");
     });
+    boost::system::error_code not_numeric;
+    const auto numeric = boost::asio::ip::make_address(to.host, not_numeric);
+    if (!not_numeric) // no need for the resolver and its thread
+      return connect(tcp::resolver::results_type::create(tcp::endpoint(numeric, to.port), to.host,
+                                                         std::to_string(to.port)));
     resolver.async_resolve(
         to.host, std::to_string(to.port),
         [self = shared_from_this()](auto error, const tcp::resolver::results_type& found) {

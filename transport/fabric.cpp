@@ -385,16 +385,20 @@ void fabric_impl::post(std::function<void()> task, std::uint32_t delay_ms) {
 
 void fabric_impl::tick() {
   const auto now = std::chrono::steady_clock::now();
-  const auto elapsed = std::chrono::duration_cast<milliseconds>(now - last_tick_);
-  last_tick_ += elapsed;
-  const std::vector<connection_ptr> all(connections_.begin(), connections_.end());
+  const milliseconds period(std::clamp(options_.heartbeat_ms / 2, 5U, 100U));
+  // A stall of this process must not look like the peers': what they said meanwhile lies unread
+  // in the sockets, so a late tick counts as two at most.
+  const auto elapsed =
+      std::min(std::chrono::duration_cast<milliseconds>(now - last_tick_), 2 * period);
+  last_tick_ = now;
   if (now - last_trim_ > trim_interval) {
     last_trim_ = now;
     trim_payload_memory();
   }
+  const std::vector<connection_ptr> all(connections_.begin(), connections_.end());
   for (const connection_ptr& c : all)
-    c->tick(static_cast<std::uint32_t>(std::min<std::int64_t>(elapsed.count(), 1 << 20)));
-  ticker_.expires_after(milliseconds(std::clamp(options_.heartbeat_ms / 2, 5U, 100U)));
+    c->tick(static_cast<std::uint32_t>(elapsed.count()));
+  ticker_.expires_after(period);
   ticker_.async_wait([this](auto error) {
     if (!error)
       tick();

@@ -17,6 +17,7 @@ namespace {
 // A hand-shake with a pre-shared key and the first message are far below this.
 constexpr std::uint64_t stranger_bytes = 24U << 10;
 constexpr std::size_t read_ahead_bytes = 64U << 10;
+constexpr std::size_t out_bytes = 192U << 10;
 
 // OpenSSL's socket BIO writes with write(), which raises SIGPIPE; this one does not.
 int bio_read(BIO* bio, char* into, int bytes) {
@@ -37,8 +38,15 @@ int bio_write(BIO* bio, const char* from, int bytes) {
   return static_cast<int>(put);
 }
 
-long bio_control(BIO* /*bio*/, int command, long /*number*/, void* /*pointer*/) {
-  return command == BIO_CTRL_FLUSH ? 1 : 0;
+long bio_control(BIO* bio, int command, long /*number*/, void* /*pointer*/) {
+  if (command != BIO_CTRL_FLUSH) // asked for at the end of a flight and after an alert
+    return 0;
+  BIO_clear_retry_flags(bio);
+  if (static_cast<tls_stream*>(BIO_get_data(bio))->push_out())
+    return 1;
+  if (errno == EAGAIN || errno == EINTR)
+    BIO_set_retry_write(bio);
+  return -1;
 }
 
 const BIO_METHOD* socket_method() {
@@ -103,8 +111,42 @@ std::int64_t tls_stream::receive(void* into, std::size_t bytes) {
   return got;
 }
 
+// TLS records are 16 KiB at most; one system call for many of them, and one wake-up of the peer.
 std::int64_t tls_stream::transmit(const void* from, std::size_t bytes) {
-  return ::send(socket_, from, bytes, MSG_NOSIGNAL);
+  if (out_.size() - out_offset_ + bytes > out_bytes && !push_out() &&
+      out_.size() - out_offset_ + bytes > out_bytes)
+    return -1;
+  if (out_offset_ != 0) {
+    out_.erase(0, out_offset_);
+    out_offset_ = 0;
+  }
+  out_.append(static_cast<const char*>(from), bytes);
+  return static_cast<std::int64_t>(bytes);
+}
+
+// True: all of it. Else errno says why not.
+bool tls_stream::push_out() {
+  while (out_offset_ < out_.size()) {
+    const ssize_t put =
+        ::send(socket_, out_.data() + out_offset_, out_.size() - out_offset_, MSG_NOSIGNAL);
+    if (put < 0)
+      return false;
+    out_offset_ += static_cast<std::size_t>(put);
+  }
+  out_.clear();
+  out_offset_ = 0;
+  return true;
+}
+
+tls_stream::outcome tls_stream::flush() {
+  if (push_out())
+    return outcome::done;
+  if (errno == EAGAIN || errno == EINTR)
+    return outcome::want_write;
+  if (errno == ECONNRESET || errno == EPIPE)
+    return outcome::closed;
+  error_ = std::strerror(errno);
+  return outcome::failed;
 }
 
 void tls_stream::trust() {

@@ -26,7 +26,10 @@ public:
   outcome handshake();
   /// Reads 1..size bytes; `bytes` says how many.
   outcome read(std::span<std::byte> into, std::size_t& bytes);
+  /// Encrypts into a buffer of bounded size; want_write: it is full.
   outcome write(std::span<const std::byte> from, std::size_t& bytes);
+  /// Gives what is encrypted to the socket; want_write: not all of it was taken.
+  outcome flush();
   /// Says that nothing more comes (close_notify); best effort.
   void shutdown();
 
@@ -46,6 +49,7 @@ public:
   /// The socket's side, for OpenSSL: -1 with errno when nothing moves.
   std::int64_t receive(void* into, std::size_t bytes);
   std::int64_t transmit(const void* from, std::size_t bytes);
+  bool push_out();
 
 private:
   outcome judge(int result);
@@ -56,6 +60,8 @@ private:
   std::uint64_t stranger_budget_; // bytes that may still come before trust()
   bool trusted_ = false;
   bool wrong_secret_ = false;
+  std::string out_; // encrypted, from out_offset_ on not yet taken by the socket
+  std::size_t out_offset_ = 0;
   std::string offered_;
   std::optional<tls_identity> peer_;
   std::string error_;
