@@ -1,0 +1,160 @@
+"""Layouts by hand, zones, unlike speeds, and agents that die in the middle of an answer."""
+
+import re
+import signal
+import threading
+import unittest
+
+import harness
+
+BODY = {"prompt": "Once upon a time", "max_tokens": 48, "temperature": 0, "ignore_eos": True}
+SEEDED = {**BODY, "temperature": 0.8, "seed": 11, "top_p": 0.95, "frequency_penalty": 0.3}
+# Any two of these hold the model (92 MB).
+SPARE_AGENTS = ("cpu:threads=1,memory=120MiB,speed=1", "cpu:threads=1,memory=120MiB,speed=0.8",
+                "cpu:threads=1,memory=120MiB,speed=0.6")
+
+
+def text_of(chunks):
+    return "".join(c["choices"][0]["text"] for c in chunks if c["choices"])
+
+
+def stages(cluster):
+    replicas = cluster.cluster()["plan"]["replicas"]
+    return [s for r in replicas if r["state"] == "serving" for s in r["stages"]]
+
+
+def layers_by_node(cluster):
+    """Layers that each agent holds."""
+    held = {}
+    for stage in stages(cluster):
+        for device in stage["devices"]:
+            held[device.split("/")[0]] = held.get(device.split("/")[0], 0) + stage["layers"]
+    return held
+
+
+class Layouts(unittest.TestCase):
+    def test_every_layout_gives_the_same_answer(self):
+        answers = {}
+        layouts = {
+            "one device": (("cpu:threads=1",), ()),
+            "two threads": (("cpu:threads=2",), ()),
+            "degree 2, then 1": (("cpu:threads=1",) * 3, ("--stages", "2,1", "--layers", "18,12")),
+            "degree 3": (("cpu:threads=1",) * 3, ("--stages", "3", "--layers", "30")),
+            "three stages": (("cpu:threads=1",) * 3, ("--stages", "1,1,1", "--layers", "7,20,3")),
+            "two replicas": (("cpu:threads=1",) * 3, ("--stages", "1;2", "--layers", "30;30")),
+        }
+        for name, (agents, flags) in layouts.items():
+            with self.subTest(name), harness.Cluster(agents=agents, serve=flags) as cluster:
+                answers[name] = [text_of(cluster.streamed("/v1/completions", body)) for body in (BODY, SEEDED)]
+                self.assertEqual(answers[name], answers["one device"])
+                if name == "degree 2, then 1":
+                    self.assertEqual([(s["degree"], s["layers"]) for s in stages(cluster)], [(2, 18), (1, 12)])
+
+    def test_swapped_speeds_swap_the_plan(self):
+        held = []
+        for speeds in ((1, 0.2), (0.2, 1)):
+            agents = tuple(f"cpu:threads=1,memory=140MiB,speed={s}" for s in speeds)
+            with harness.Cluster(agents=agents) as cluster:
+                held.append(layers_by_node(cluster))
+        self.assertGreater(held[0].get("a1", 0), held[0].get("a2", 0), held)
+        self.assertGreater(held[1].get("a2", 0), held[1].get("a1", 0), held)
+
+    def test_two_zones_talk_tls(self):
+        with harness.Cluster(agents=()) as cluster:
+            for i, zone in enumerate(("north", "north", "south")):
+                cluster.join(f"a{i + 1}", "cpu:threads=1,memory=80MiB", "--zone", zone)
+            harness.wait_for(lambda: cluster.running() and cluster.get("/health").status == 200,
+                             harness.START_S, cluster.tails)
+            kinds = {(link["from"], link["to"]): link["kind"] for link in cluster.cluster()["links"]}
+            self.assertEqual(kinds[("a1", "a2")], "ucx", kinds)
+            self.assertEqual(kinds[("a1", "a3")], "tls", kinds)
+            self.assertTrue(text_of(cluster.streamed("/v1/completions", BODY)))
+
+
+class Strangers(unittest.TestCase):
+    def test_a_wrong_token_is_a_clear_error(self):
+        with harness.Cluster(agents=("cpu:threads=1",)) as cluster:
+            process = harness.Process(cluster.folder, "stranger",
+                                      ["join", cluster.fabric, "--name", "x", "--device", "cpu:threads=1"],
+                                      {**cluster.environment, "HEXGEN_CLUSTER_TOKEN": "0" * 64})
+            try:
+                harness.wait_for(lambda: re.search("token", process.text()), 30, process.tail)
+                self.assertNotIn("x", [n["name"] for n in cluster.cluster()["nodes"]])
+                self.assertTrue(text_of(cluster.streamed("/v1/completions", BODY)))
+            finally:
+                process.end()
+
+
+class Loss(unittest.TestCase):
+    def lose(self, body, number, after):
+        """Each agent that holds a stage is lost in turn; the answer is the undisturbed one."""
+        with harness.Cluster(agents=SPARE_AGENTS) as cluster:
+            undisturbed = text_of(cluster.streamed("/v1/completions", body))
+            victim = sorted(layers_by_node(cluster))[0]
+            stream = cluster.stream("/v1/completions", body)
+            self.assertEqual(stream.status, 200)
+            payloads = []
+            for payload in stream.payloads():
+                payloads.append(payload)
+                if len(payloads) == after:
+                    cluster.agent(victim).signal(number)
+            self.assertEqual(payloads[-1], "[DONE]")
+            chunks = [harness.json.loads(p) for p in payloads[:-1]]
+            self.assertFalse([c for c in chunks if "error" in c], chunks[-1])
+            self.assertEqual(text_of(chunks), undisturbed)
+            if number == signal.SIGKILL:
+                self.assertNotIn(victim, layers_by_node(cluster))
+
+    def test_a_killed_agent_loses_no_token(self):
+        self.lose(BODY, signal.SIGKILL, 3)
+
+    def test_a_killed_agent_loses_no_sampled_token(self):
+        self.lose(SEEDED, signal.SIGKILL, 17)
+
+    def test_a_frozen_agent_loses_no_token(self):
+        self.lose(BODY, signal.SIGSTOP, 9)
+
+    def test_without_a_plan_left_the_stream_ends_with_an_error(self):
+        with harness.Cluster(agents=("cpu:threads=1",), serve=()) as cluster:
+            stream = cluster.stream("/v1/completions", {**BODY, "max_tokens": 400})
+            payloads = []
+            for payload in stream.payloads():
+                payloads.append(payload)
+                if len(payloads) == 3:
+                    cluster.agent("a1").signal(signal.SIGKILL)
+            self.assertEqual(payloads[-1], "[DONE]")
+            self.assertIn("error", harness.json.loads(payloads[-2]))
+
+    def test_drain_loses_nothing(self):
+        # Room for the next generation beside the one that drains.
+        roomy = tuple(agent.replace("120MiB", "400MiB") for agent in SPARE_AGENTS)
+        with harness.Cluster(agents=roomy) as cluster:
+            undisturbed = text_of(cluster.streamed("/v1/completions", BODY))
+            victim = sorted(layers_by_node(cluster))[0]
+            answers = []
+            stop = threading.Event()
+
+            def ask():
+                while not stop.is_set():
+                    try:
+                        answers.append(text_of(cluster.streamed("/v1/completions", BODY)))
+                    except AssertionError as refusal:
+                        answers.append(str(refusal))
+
+            readers = [threading.Thread(target=ask) for _ in range(2)]
+            for reader in readers:
+                reader.start()
+            harness.wait_for(lambda: len(answers) >= 2, harness.START_S, cluster.tails)
+            code, out, err = cluster.command("drain", victim, "--address", cluster.fabric)
+            before = len(answers)
+            harness.wait_for(lambda: len(answers) >= before + 2, harness.START_S, cluster.tails)
+            stop.set()
+            for reader in readers:
+                reader.join(harness.START_S)
+            self.assertEqual(code, 0, out + err)
+            self.assertEqual(set(answers), {undisturbed})
+            self.assertNotIn(victim, layers_by_node(cluster))
+
+
+if __name__ == "__main__":
+    unittest.main()
