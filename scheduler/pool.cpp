@@ -45,7 +45,10 @@ pool::pool(const config::cluster& source) {
       inside_[index(found->second)] = cost;
   between_regions_.resize(region_names_.size() * region_names_.size());
   for (const auto& link : source.inter_region) {
-    const auto a = index(region_index.at(link.a)), b = index(region_index.at(link.b));
+    const auto first = region_index.find(link.a), second = region_index.find(link.b);
+    if (first == region_index.end() || second == region_index.end())
+      continue; // a region whose nodes have all left
+    const auto a = index(first->second), b = index(second->second);
     between_regions_[a * region_names_.size() + b] = link.cost;
     between_regions_[b * region_names_.size() + a] = link.cost;
   }

@@ -113,7 +113,7 @@ TEST_CASE("tokens that interleave give what max-stage promises", "[simulator]") 
   // Two stages, hops free: max-stage occupancy is near a token-by-token run at high load, and
   // both are exact for one request alone.
   line_stages stages;
-  stages.kinds = {{{0.1, 0.01, 0, 0}, {0.1, 0.01, 0, 0}}};
+  stages.kinds = {{{0.01, 0.011, 0, 0}, {0.01, 0.011, 0, 0}}};
   stages.output_tokens = {90};
   const auto service = line(2.0F, 1.0F);
   auto stream = make_stream(one_kind(), 4'000, 6);

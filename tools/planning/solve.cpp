@@ -190,6 +190,7 @@ scheduler::search_setting search_setting_for(const input_flags& flags, const sol
   setting.seed = flags.seed;
   setting.base = inputs.base;
   setting.iterations = how.iterations;
+  setting.stagnation = std::max(setting.stagnation, how.iterations / 2);
   setting.most_replicas = how.replicas;
   setting.across_regions = how.across_regions;
   if (setting.goal == scheduler::search_goal::capacity)
