@@ -49,8 +49,9 @@ struct live_mappings {
   std::map<std::uintptr_t, std::size_t> sizes;
 };
 
+/// Never destroyed: a mapping may be held by an object of static storage that dies later.
 live_mappings& live() {
-  static live_mappings mappings;
+  static auto& mappings = *new live_mappings;
   return mappings;
 }
 
