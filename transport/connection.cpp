@@ -47,8 +47,6 @@ void connection::start() {
           }
         });
       });
-  if (host_.ucx() != nullptr)
-    path_ = std::make_shared<ucx_path>(*host_.ucx(), static_cast<ucx_path_owner&>(*this));
   drive();
 }
 
@@ -70,7 +68,13 @@ bool connection::advance_handshake() {
   stage_ = stage::hello;
   stream_.trust();
   hello_message hello = host_.own_hello();
-  hello.ucx_cookie = path_ ? path_->cookie() : 0;
+  // Only for a proven node: a worker costs memory, and UCX is for nodes.
+  if (dialled() || (stream_.peer() && stream_.peer()->role == peer_role::node))
+    path_ = host_.open_path(*this);
+  if (path_) {
+    hello.ucx_cookie = path_->cookie();
+    hello.ucx_address = path_->worker().address();
+  }
   send(record_kind::hello, encode(hello));
   return true;
 }
@@ -294,8 +298,7 @@ void connection::drop(down_reason reason, const std::string& detail) {
   port_->box.close();
   if (ledger_)
     ledger_->detach();
-  if (path_)
-    path_->close();
+  end_ucx();
   if (!told)
     host_.on_gone(*this, reason, detail);
   close();
@@ -303,8 +306,7 @@ void connection::drop(down_reason reason, const std::string& detail) {
 
 void connection::close() {
   stage_ = stage::closed;
-  if (path_)
-    path_->close();
+  end_ucx();
   port_->box.close();
   boost::system::error_code ignored;
   socket_.close(ignored);

@@ -31,8 +31,9 @@ public:
   [[nodiscard]] virtual const fabric_options& options() const = 0;
   [[nodiscard]] virtual const tls_context& tls() const = 0;
   [[nodiscard]] virtual const hello_message& own_hello() const = 0;
-  /// Null: this process does not use UCX.
-  [[nodiscard]] virtual ucx_worker* ucx() = 0;
+  /// A path for one connection; null: this process does not use UCX, or cannot now.
+  [[nodiscard]] virtual std::shared_ptr<ucx_path> open_path(ucx_path_owner& owner) = 0;
+  virtual void close_path(ucx_path& path) = 0;
   /// The peer said who it is: the host calls offer() or refuse().
   virtual void on_hello(connection& c) = 0;
   /// The peer's offer came: the judge of the pair calls settle() or refuse().
@@ -111,6 +112,7 @@ private:
   void on_pong(const std::string& body);
   void on_goodbye(const std::string& body);
   void start_ucx();
+  void end_ucx();
   void post_pump();
   void deliver(received_frame received);
   void maybe_up();

@@ -6,6 +6,7 @@
 #include <boost/asio/post.hpp>
 
 #include <chrono>
+#include <utility>
 
 namespace hexgen::transport {
 namespace {
@@ -132,12 +133,16 @@ void connection::start_ucx() {
   if (peer_hello_.role != peer_role::node || peer_hello_.zone != own.zone ||
       peer_hello_.ucx_version != own.ucx_version || peer_hello_.ucx_address.empty() ||
       peer_hello_.ucx_cookie == 0) {
-    path_.reset();
-    return;
+    return end_ucx();
   }
   std::string why;
   // When it fails the peer may still reach us, so the path stays to receive.
   ucx_settled_ = !path_->connect(peer_hello_.ucx_address, peer_hello_.ucx_cookie, why);
+}
+
+void connection::end_ucx() {
+  if (const auto path = std::exchange(path_, nullptr))
+    host_.close_path(*path);
 }
 
 void connection::post_pump() {

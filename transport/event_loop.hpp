@@ -7,10 +7,10 @@
 
 namespace hexgen::transport {
 
-class ucx_worker;
+class ucx_group;
 
-/// Runs until `io` is stopped. `worker` may be null. wakeup::event sleeps at once when there is
+/// Runs until `io` is stopped. `group` may be null. wakeup::event sleeps at once when there is
 /// nothing to do, spin polls for 50 us first, busy never sleeps (only with cores to spare).
-void run_event_loop(boost::asio::io_context& io, ucx_worker* worker, wakeup wake);
+void run_event_loop(boost::asio::io_context& io, ucx_group* group, wakeup wake);
 
 } // namespace hexgen::transport

@@ -8,7 +8,7 @@
 #include "transport/payload_memory.hpp"
 #include "transport/protocol.hpp"
 #include "transport/tls_context.hpp"
-#include "transport/ucx_worker.hpp"
+#include "transport/ucx_group.hpp"
 #include "transport/zone.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -71,7 +71,8 @@ private:
   const fabric_options& options() const override { return options_; }
   const tls_context& tls() const override { return *tls_; }
   const hello_message& own_hello() const override { return hello_; }
-  ucx_worker* ucx() override { return ucx_.get(); }
+  std::shared_ptr<ucx_path> open_path(ucx_path_owner& owner) override;
+  void close_path(ucx_path& path) override;
   void on_hello(connection& c) override;
   void on_offer(connection& c, bool peer_has_other) override;
   void on_up(connection& c) override;
@@ -92,8 +93,9 @@ private:
   fabric_handler& handler_;
   std::unique_ptr<tls_context> tls_;
   hello_message hello_;
-  std::unique_ptr<ucx_worker> ucx_;
+  std::shared_ptr<ucx_context> ucx_; // null: every pair uses TLS
   boost::asio::io_context io_{1};
+  ucx_group group_{io_};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   tcp::acceptor acceptor_;
   boost::asio::steady_timer ticker_;
@@ -135,7 +137,7 @@ void fabric_impl::start() {
   tick();
   thread_ = std::thread([this] {
     running_here = this;
-    run_event_loop(io_, ucx_.get(), options_.wake);
+    run_event_loop(io_, ucx_ ? &group_ : nullptr, options_.wake);
   });
 }
 
@@ -168,15 +170,29 @@ void fabric_impl::open_ucx() {
   if (hello_.zone.empty() || options_.role != peer_role::node)
     return;
   std::string why;
-  ucx_ = ucx_worker::make(options_.ucx_interface, why);
+  ucx_ = ucx_context::make(options_.ucx_interface, why);
   if (!ucx_) {
     if (!options_.ucx_interface.empty())
       throw std::runtime_error("fabric: UCX does not work on interface " + options_.ucx_interface +
                                ": " + why);
     return;
   }
-  hello_.ucx_version = ucx_worker::version();
-  hello_.ucx_address = ucx_->address();
+  hello_.ucx_version = ucx_context::version();
+}
+
+std::shared_ptr<ucx_path> fabric_impl::open_path(ucx_path_owner& owner) {
+  std::string why; // TLS carries what UCX cannot
+  auto worker = ucx_ ? ucx_worker::make(ucx_, why) : nullptr;
+  if (!worker)
+    return nullptr;
+  auto path = std::make_shared<ucx_path>(std::move(worker), owner);
+  group_.add(path);
+  return path;
+}
+
+void fabric_impl::close_path(ucx_path& path) {
+  group_.remove(path);
+  path.close();
 }
 
 void fabric_impl::accept() {
@@ -341,7 +357,7 @@ send_result fabric_impl::send(peer_id peer, frame f) {
     send_result result = send_result::accepted;
     const ucx_path::now how = entry->path->send_now(entry->port->box, f, result);
     if (how == ucx_path::now::under_way)
-      boost::asio::post(io_, [] {}); // the loop then progresses it
+      boost::asio::post(io_, [entry] { entry->path->wake(); });
     if (how != ucx_path::now::no)
       return result;
   }

@@ -3,6 +3,7 @@
 #include "transport/payload_memory.hpp"
 
 #include <cstring>
+#include <random>
 #include <utility>
 
 namespace hexgen::transport {
@@ -15,9 +16,12 @@ constexpr std::uint64_t in_flight_limit_bytes = 16U << 20;
 
 } // namespace
 
-ucx_path::ucx_path(ucx_worker& worker, ucx_path_owner& owner) : worker_(&worker), owner_(&owner) {
+ucx_path::ucx_path(std::shared_ptr<ucx_worker> worker, ucx_path_owner& owner)
+    : worker_(std::move(worker)), owner_(&owner) {
+  std::random_device source; // not guessed by whoever else can reach the shared memory
+  cookie_ = (static_cast<std::uint64_t>(source()) << 32U) | source() | 1U;
   const std::lock_guard lock(worker_->mutex());
-  cookie_ = worker_->expect(*this);
+  worker_->expect(*this, cookie_);
 }
 
 ucx_path::~ucx_path() {
@@ -27,21 +31,22 @@ ucx_path::~ucx_path() {
 bool ucx_path::connect(const std::string& peer_address, std::uint64_t peer_cookie,
                        std::string& why) {
   const std::lock_guard lock(worker_->mutex());
+  wake();
   peer_cookie_ = peer_cookie;
   const std::weak_ptr<ucx_path> weak = weak_from_this();
-  endpoint_ = worker_->connect(
+  connected_ = worker_->connect(
       peer_address,
       [weak](const std::string& error) {
         if (const auto self = weak.lock())
           self->fail(error);
       },
       why);
-  if (endpoint_ == nullptr)
+  if (!connected_)
     return false;
   ucx_header header;
   header.cookie = peer_cookie_;
   header.kind = static_cast<std::uint32_t>(ucx_kind::probe);
-  worker_->send(endpoint_, header, frame{}, nullptr);
+  worker_->send(header, frame{}, nullptr);
   return true;
 }
 
@@ -51,6 +56,7 @@ void ucx_path::open() {
 }
 
 bool ucx_path::send_queued(outbox& box) {
+  wake(); // what is under way must be progressed
   const std::lock_guard lock(worker_->mutex());
   while (can_send()) {
     frame next;
@@ -80,7 +86,7 @@ std::uint64_t ucx_path::frames_sent() const {
 }
 
 bool ucx_path::can_send() const {
-  return in_flight_bytes_ < in_flight_limit_bytes && !failed_;
+  return in_flight_bytes_ < in_flight_limit_bytes && !failed_ && connected_;
 }
 
 void ucx_path::send(frame f) {
@@ -93,17 +99,16 @@ void ucx_path::send(frame f) {
   header.kind = static_cast<std::uint32_t>(ucx_kind::data);
   const std::uint64_t cost = window_cost(f.head.size(), f.payload.size());
   in_flight_bytes_ += cost;
-  worker_->send(endpoint_, header, std::move(f),
-                [weak = weak_from_this(), cost](const std::string& error) {
-                  const auto self = weak.lock();
-                  if (!self)
-                    return;
-                  self->in_flight_bytes_ -= cost;
-                  if (!error.empty())
-                    self->fail(error);
-                  else if (self->owner_ != nullptr)
-                    self->owner_->on_ucx_sent(cost);
-                });
+  worker_->send(header, std::move(f), [weak = weak_from_this(), cost](const std::string& error) {
+    const auto self = weak.lock();
+    if (!self)
+      return;
+    self->in_flight_bytes_ -= cost;
+    if (!error.empty())
+      self->fail(error);
+    else if (self->owner_ != nullptr)
+      self->owner_->on_ucx_sent(cost);
+  });
 }
 
 bool ucx_path::on_ucx(const ucx_arrival& a) {
@@ -162,13 +167,11 @@ void ucx_path::on_fetched(std::uint64_t number, const std::string& error) {
     content.payload =
         std::shared_ptr<std::byte[]>(content.payload, content.payload.get() + content.head.size());
   }
-  full.whole = true;
-  if (open_)
-    worker_->deliver_later(shared_from_this());
+  full.whole = true; // delivered when the worker has been progressed
 }
 
 void ucx_path::deliver() {
-  while (owner_ != nullptr && !slots_.empty() && slots_.front().whole) {
+  while (open_ && owner_ != nullptr && !slots_.empty() && slots_.front().whole) {
     received_frame content = std::move(slots_.front().content);
     slots_.pop_front();
     ++next_receive_;
@@ -187,9 +190,8 @@ void ucx_path::close() {
   if (owner_ == nullptr)
     return;
   owner_ = nullptr;
-  worker_->forget(cookie_);
-  if (endpoint_ != nullptr)
-    worker_->close(std::exchange(endpoint_, nullptr));
+  connected_ = false;
+  worker_->shutdown();
 }
 
 } // namespace hexgen::transport

@@ -35,18 +35,23 @@ protected:
 /// rendezvous may end after what follows it.
 class ucx_path final : private ucx_receiver, public std::enable_shared_from_this<ucx_path> {
 public:
-  ucx_path(ucx_worker& worker, ucx_path_owner& owner);
+  ucx_path(std::shared_ptr<ucx_worker> worker, ucx_path_owner& owner);
   ucx_path(const ucx_path&) = delete;
   ucx_path& operator=(const ucx_path&) = delete;
   ~ucx_path();
 
+  [[nodiscard]] ucx_worker& worker() { return *worker_; }
+  /// Whether the event loop must look after it; transport thread.
+  [[nodiscard]] bool awake() const { return awake_; }
+  void wake() { awake_ = true; }
+  void sleep() { awake_ = false; }
   /// Under which the peer must send.
   [[nodiscard]] std::uint64_t cookie() const { return cookie_; }
   /// Makes the endpoint and sends a probe. False: `why` says what UCX said.
   bool connect(const std::string& peer_address, std::uint64_t peer_cookie, std::string& why);
   /// From here on frames are delivered; those that came before are now.
   void open();
-  /// Gives the owner what is there. Without the worker's mutex.
+  /// Gives the owner what is there, once open. Without the worker's mutex.
   void deliver();
   /// Sends what waits in `box` and may go. False: enough is under way; the rest goes later.
   bool send_queued(outbox& box);
@@ -58,7 +63,7 @@ public:
   [[nodiscard]] std::uint64_t frames_sent() const;
   /// Delivered to the owner, in order.
   [[nodiscard]] std::uint64_t frames_received() const { return next_receive_; }
-  /// No callback comes any more. Not inside one.
+  /// Ends the worker; no callback comes any more. Not inside one.
   void close();
 
 private:
@@ -74,11 +79,12 @@ private:
   void on_fetched(std::uint64_t number, const std::string& error);
   void fail(const std::string& detail);
 
-  ucx_worker* worker_;
+  std::shared_ptr<ucx_worker> worker_;
   ucx_path_owner* owner_; // null once closed
   std::uint64_t cookie_ = 0;
   std::uint64_t peer_cookie_ = 0;
-  ucp_ep* endpoint_ = nullptr;
+  bool connected_ = false;
+  bool awake_ = true;
   bool open_ = false;
   bool failed_ = false;
   std::uint64_t next_send_ = 0;

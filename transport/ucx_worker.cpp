@@ -1,16 +1,10 @@
 #include "transport/ucx_worker.hpp"
 
 #include <ucp/api/ucp.h>
-#include <ucs/config/global_opts.h>
-#include <ucs/debug/debug.h>
 
 #include <array>
 #include <chrono>
-#include <csignal>
-#include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <random>
 #include <utility>
 
 namespace hexgen::transport {
@@ -18,24 +12,7 @@ namespace {
 
 constexpr unsigned message_id = 1;
 constexpr std::size_t inline_head_bytes = 2048; // of the head that goes with the header
-constexpr std::chrono::milliseconds close_limit{200};
-
-// UCX takes SIGHUP (it then logs in debug mode) and the crash signals when it is loaded, whatever
-// a later UCX_DEBUG_SIGNO or UCX_ERROR_SIGNALS says: give them back.
-void quieten() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    for (const int signal : {SIGHUP, SIGILL, SIGSEGV, SIGBUS, SIGFPE})
-      ucs_debug_disable_signal(signal);
-    // What it warns of (requests that a frozen peer never answered) is expected and handled here.
-    if (std::getenv("UCX_LOG_LEVEL") == nullptr)
-      ucs_global_opts_set_value("LOG_LEVEL", "error");
-  });
-}
-
-bool configure(ucp_config_t* config, const char* name, const std::string& value) {
-  return ucp_config_modify(config, name, value.c_str()) == UCS_OK;
-}
+constexpr std::chrono::milliseconds close_limit{20};
 
 } // namespace
 
@@ -46,10 +23,6 @@ struct ucx_worker::operation {
   std::array<ucp_dt_iov_t, 2> pieces{};
   std::shared_ptr<std::byte[]> into;
   std::function<void(const std::string&)> done;
-};
-
-struct ucx_worker::error_hook {
-  std::function<void(const std::string&)> call;
 };
 
 // UCX's callbacks are C functions; they lead back into the worker.
@@ -73,56 +46,25 @@ struct ucx_callbacks {
     ucp_request_free(request);
   }
   static void failed(void* argument, ucp_ep_h /*endpoint*/, ucs_status_t status) {
-    auto* hook = static_cast<ucx_worker::error_hook*>(argument);
-    if (const auto call = std::exchange(hook->call, nullptr))
+    if (const auto call = std::exchange(static_cast<ucx_worker*>(argument)->on_error_, nullptr))
       call(ucs_status_string(status));
   }
 };
 
-std::string ucx_worker::version() {
-  return ucp_get_version_string();
-}
-
-std::unique_ptr<ucx_worker> ucx_worker::make(const std::string& interface, std::string& why) {
-  std::unique_ptr<ucx_worker> made(new ucx_worker);
-  why = made->open(interface);
+std::shared_ptr<ucx_worker> ucx_worker::make(std::shared_ptr<ucx_context> context,
+                                             std::string& why) {
+  std::shared_ptr<ucx_worker> made(new ucx_worker);
+  why = made->open(std::move(context));
   return why.empty() ? std::move(made) : nullptr;
 }
 
-std::string ucx_worker::open(const std::string& interface) {
-  quieten();
-  next_cookie_ = (static_cast<std::uint64_t>(std::random_device{}()) << 20U) + 1;
-
-  ucp_config_t* config = nullptr;
-  ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
-  if (status != UCS_OK)
-    return std::string("its configuration cannot be read: ") + ucs_status_string(status);
-  // Shared memory only by default: no port is open. A frozen or dead peer is seen by its TLS
-  // connection first; the keep-alive ends what UCX itself waits for.
-  bool configured =
-      configure(config, "TLS", interface.empty() ? "posix,self" : "posix,self,tcp,rc,ud") &&
-      configure(config, "KEEPALIVE_INTERVAL", "500ms") &&
-      configure(config, "MM_ERROR_HANDLING", "y");
-  if (!interface.empty())
-    configured = configured && configure(config, "NET_DEVICES", interface) &&
-                 configure(config, "MAX_RNDV_RAILS", "1");
-  if (!configured) {
-    ucp_config_release(config);
-    return "it does not know a setting that is needed";
-  }
-  ucp_params_t parameters{};
-  parameters.field_mask = UCP_PARAM_FIELD_FEATURES;
-  parameters.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
-  status = ucp_init(&parameters, config, &context_);
-  ucp_config_release(config);
-  if (status != UCS_OK)
-    return std::string("no context: ") + ucs_status_string(status);
-
+std::string ucx_worker::open(std::shared_ptr<ucx_context> context) {
+  context_ = std::move(context);
   ucp_worker_params_t worker_parameters{};
   worker_parameters.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   // Made and freed by the thread that starts and stops the fabric, used by the transport thread.
   worker_parameters.thread_mode = UCS_THREAD_MODE_SERIALIZED;
-  status = ucp_worker_create(context_, &worker_parameters, &worker_);
+  ucs_status_t status = ucp_worker_create(context_->get(), &worker_parameters, &worker_);
   if (status != UCS_OK)
     return std::string("no worker: ") + ucs_status_string(status);
   status = ucp_worker_get_efd(worker_, &event_fd_);
@@ -150,16 +92,22 @@ std::string ucx_worker::open(const std::string& interface) {
 }
 
 ucx_worker::~ucx_worker() {
-  const auto deadline = std::chrono::steady_clock::now() + close_limit;
-  while (worker_ != nullptr && (closing_ != 0 || !operations_.empty()) &&
-         std::chrono::steady_clock::now() < deadline)
-    progress();
   if (worker_ != nullptr)
-    ucp_worker_destroy(worker_);
-  if (context_ != nullptr)
-    ucp_cleanup(context_);
+    shutdown();
+}
+
+void ucx_worker::shutdown() {
+  const auto deadline = std::chrono::steady_clock::now() + close_limit;
+  receiver_ = nullptr;
+  if (endpoint_ != nullptr)
+    close_endpoint();
+  while ((closing_ != 0 || !operations_.empty()) && std::chrono::steady_clock::now() < deadline)
+    progress();
+  ucp_worker_destroy(worker_);
+  worker_ = nullptr;
   for (const operation* op : operations_)
     delete op; // no callback came in time; nothing can use its memory any more
+  operations_.clear();
 }
 
 bool ucx_worker::progress() {
@@ -170,48 +118,33 @@ bool ucx_worker::arm() {
   return ucp_worker_arm(worker_) == UCS_OK;
 }
 
-std::uint64_t ucx_worker::expect(ucx_receiver& r) {
-  receivers_.emplace(next_cookie_, &r);
-  return next_cookie_++;
-}
-
-void ucx_worker::forget(std::uint64_t cookie) {
-  receivers_.erase(cookie);
-}
-
-ucp_ep* ucx_worker::connect(const std::string& peer_address,
-                            std::function<void(const std::string&)> on_error, std::string& why) {
-  auto hook = std::make_unique<error_hook>();
-  hook->call = std::move(on_error);
+bool ucx_worker::connect(const std::string& peer_address,
+                         std::function<void(const std::string&)> on_error, std::string& why) {
+  on_error_ = std::move(on_error);
   ucp_ep_params_t parameters{};
   parameters.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                           UCP_EP_PARAM_FIELD_ERR_HANDLER;
   parameters.address = reinterpret_cast<const ucp_address_t*>(peer_address.data());
   parameters.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   parameters.err_handler.cb = ucx_callbacks::failed;
-  parameters.err_handler.arg = hook.get();
-  ucp_ep_h endpoint = nullptr;
-  const ucs_status_t status = ucp_ep_create(worker_, &parameters, &endpoint);
-  if (status != UCS_OK) {
-    why = ucs_status_string(status);
-    return nullptr;
-  }
-  hooks_[endpoint] = std::move(hook);
-  return endpoint;
+  parameters.err_handler.arg = this;
+  const ucs_status_t status = ucp_ep_create(worker_, &parameters, &endpoint_);
+  if (status == UCS_OK)
+    return true;
+  endpoint_ = nullptr;
+  why = ucs_status_string(status);
+  return false;
 }
 
-void ucx_worker::close(ucp_ep* endpoint) {
-  // The hook outlives the endpoint's last callback: it is freed when the address is used again
-  // or with the worker, but calls nothing from now on.
-  hooks_[endpoint]->call = nullptr;
+void ucx_worker::close_endpoint() {
+  on_error_ = nullptr;
   ucp_request_param_t parameters{};
   parameters.op_attr_mask =
       UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   parameters.flags = UCP_EP_CLOSE_FLAG_FORCE;
   parameters.cb.send = ucx_callbacks::closed;
   parameters.user_data = this;
-  const ucs_status_ptr_t request = ucp_ep_close_nbx(endpoint, &parameters);
-  if (UCS_PTR_IS_PTR(request))
+  if (UCS_PTR_IS_PTR(ucp_ep_close_nbx(std::exchange(endpoint_, nullptr), &parameters)))
     ++closing_;
 }
 
@@ -223,7 +156,7 @@ void ucx_worker::finish(operation* op, int status) {
                                  : ucs_status_string(static_cast<ucs_status_t>(status)));
 }
 
-void ucx_worker::send(ucp_ep* endpoint, const ucx_header& header, frame content,
+void ucx_worker::send(const ucx_header& header, frame content,
                       std::function<void(const std::string&)> done) {
   auto* op = new operation;
   operations_.insert(op);
@@ -249,7 +182,7 @@ void ucx_worker::send(ucp_ep* endpoint, const ucx_header& header, frame content,
     body = op->pieces.data();
     count = payload.empty() ? 1 : 2;
   }
-  const ucs_status_ptr_t request = ucp_am_send_nbx(endpoint, message_id, op->lead.data(),
+  const ucs_status_ptr_t request = ucp_am_send_nbx(endpoint_, message_id, op->lead.data(),
                                                    op->lead.size(), body, count, &parameters);
   if (!UCS_PTR_IS_PTR(request)) // done or failed at once: no callback comes
     finish(op, UCS_PTR_STATUS(request));
@@ -284,17 +217,17 @@ int ucx_worker::on_message(const void* header, std::size_t header_bytes, void* b
   const std::size_t inline_head = header_bytes - sizeof a.header;
   const std::uint64_t frame_bytes =
       static_cast<std::uint64_t>(a.header.head_bytes) + a.header.payload_bytes;
-  const auto found = receivers_.find(a.header.cookie);
   // What is for nobody belongs to a connection that has ended.
-  if (found == receivers_.end() || a.header.head_bytes > limits::head_bytes ||
-      a.header.payload_bytes > limits::payload_bytes || frame_bytes != inline_head + body_bytes ||
+  if (receiver_ == nullptr || a.header.cookie != cookie_ ||
+      a.header.head_bytes > limits::head_bytes || a.header.payload_bytes > limits::payload_bytes ||
+      frame_bytes != inline_head + body_bytes ||
       (inline_head != 0 && inline_head != a.header.head_bytes))
     return turned_down;
   if (inline_head == a.header.head_bytes)
     a.head = static_cast<const char*>(header) + sizeof a.header;
   a.body_bytes = body_bytes;
   a.descriptor = body;
-  const bool taken = found->second->on_ucx(a);
+  const bool taken = receiver_->on_ucx(a);
   return a.rendezvous && taken ? UCS_INPROGRESS : turned_down;
 }
 
