@@ -3,6 +3,7 @@
 #include "transport/proto/link.pb.h"
 
 #include <boost/asio/post.hpp>
+#include <fcntl.h>
 
 #include <algorithm>
 #include <atomic>
@@ -37,6 +38,8 @@ connection::~connection() {
 void connection::start() {
   boost::system::error_code ignored;
   socket_.non_blocking(true, ignored);
+  // A child that inherits the socket would keep the connection open when this process dies.
+  ::fcntl(socket_.native_handle(), F_SETFD, FD_CLOEXEC);
   socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
   ledger_ = std::make_shared<credit_ledger>(
       host_.options().window_bytes, [weak = weak_from_this(), executor = socket_.get_executor()] {

@@ -89,7 +89,7 @@ public:
         return false;
       done += step;
     }
-    return true;
+    return run([&] { return stream_.flush(); });
   }
   bool send(record_kind kind, const std::string& body) {
     std::string bytes;
