@@ -1,3 +1,4 @@
+#include "scheduler/batch_simulator.hpp"
 #include "tools/planning/plan_file.hpp"
 #include "tools/planning/solve.hpp"
 #include "tools/planning/svg.hpp"
@@ -154,6 +155,18 @@ int run_simulate(const CLI::App& app, input_flags& flags, const sweep_flags& how
               found.rate_90);
   std::printf("throughput %.4g requests/s, no plan exceeds %.4g\n", plan.throughput_rps,
               plan.bound_rps);
+  if (const auto* costs = dynamic_cast<const scheduler::calibrated_cost*>(inputs->costs.get());
+      costs != nullptr) {
+    const scheduler::batch_setting setting{flags.rate, inputs->dispatch, inputs->base};
+    const auto stream = scheduler::make_stream(
+        inputs->workload, std::min<std::size_t>(how.requests, 3000), flags.seed);
+    const auto batches =
+        scheduler::simulate_batches(*costs, plan.lines, inputs->workload.kinds, stream, setting);
+    std::printf("engine: %.1f tokens/s, %.1f sequences a step, first token %.3f s, each further "
+                "one %.4f s, %llu preemptions\n",
+                batches.tokens_per_s, batches.mean_batch, batches.mean_ttft_s, batches.mean_tpot_s,
+                static_cast<unsigned long long>(batches.preemptions));
+  }
   if (!points.empty()) {
     std::printf("\n%12s  attainment\n", how.sweep.c_str());
     for (const auto& [x, y] : points)
