@@ -36,6 +36,9 @@ void arm::search(const std::vector<double>& scales, const std::vector<double>& r
   scheduler::search_setting setting;
   setting.policy = inputs_.dispatch;
   setting.base = inputs_.base;
+  setting.epoch = 2500;
+  setting.requests = 6000;
+  setting.stagnation = 10'000;
   const auto run = [&] {
     const auto found = search_islands(inputs_, setting, layouts, 1, seconds_each, progress);
     add(place(inputs_, layouts, found.best));

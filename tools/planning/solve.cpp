@@ -190,6 +190,9 @@ scheduler::search_setting search_setting_for(const input_flags& flags, const sol
   setting.seed = flags.seed;
   setting.base = inputs.base;
   setting.iterations = how.iterations;
+  setting.epoch = 2000;
+  // Long streams: short ones flatter whoever fits them, and a pool of many pipelines costs more.
+  setting.requests = inputs.pool->devices() > 256 ? 2000 : 6000;
   setting.stagnation = std::max(setting.stagnation, how.iterations / 2);
   setting.most_replicas = how.replicas;
   setting.across_regions = how.across_regions;
