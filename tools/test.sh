@@ -154,9 +154,7 @@ asan_all() { configure_and_build asan && run_ctest build-asan "everything under 
 tsan_all() { configure_and_build tsan && run_ctest build-tsan "everything under ThreadSanitizer"; }
 
 chaos() {
-  local seed
-  [[ -x build/simulate ]] || return 0
-  if build/simulate --seeds 1000000; then count 1 0 simulate; else count 0 1 "10^6 simulated seeds"; fi
+  if build/tests/chaos/simulate --seeds 1000000; then count 1 0 simulate; else count 0 1 "10^6 simulated seeds"; fi
 }
 
 part "Packages" install
@@ -166,12 +164,11 @@ part "Rules between rooms" rooms
 part "Unit tests" unit
 part "Integration tests with real processes" integration
 part "AddressSanitizer and UBSan, rooms without CAF" asan_core
-part "Fuzzing" fuzz
 if [[ $long -eq 1 ]]; then
   part "AddressSanitizer and UBSan, everything" asan_all
   part "ThreadSanitizer, everything" tsan_all
   fuzz_seconds=600
-  part "Long fuzzing" fuzz
+  part "Fuzzing" fuzz
   part "Simulated seeds" chaos
 fi
 finish
