@@ -121,7 +121,8 @@ double relaxed(const cost_model& costs, const kind_table& table, const std::vect
       priced[kind].options.emplace_back(cost.layers, speed);
     }
   double total = 0;
-  for (const auto& [component, kinds] : devices) {
+  for (const auto& component : devices) {
+    const auto& kinds = component.second;
     double high = 0;
     for (const auto& [kind, count] : kinds)
       for (const auto& option : priced[kind].options)
