@@ -48,6 +48,11 @@ private:
   std::vector<scored> entries_;
 };
 
+/// By more than rounding; anything improves on nothing.
+bool improves(double value, double on) {
+  return on == -infinity ? value > on : value > on + 1e-9 * std::abs(on);
+}
+
 /// The ablation's mutation: one random device goes to one random group.
 bool move_one(grouping& individual, random_source& random) {
   if (individual.genes.size() < 2)
@@ -140,11 +145,11 @@ search_result search_groups(layout_book& book, const config::workload& workload,
       return;
     parents.offer(it, value);
     best.offer(it, value);
-    if (value > epoch_top + 1e-9 * std::abs(epoch_top)) {
+    if (improves(value, epoch_top)) {
       epoch_top = value;
       epoch_idle = 0;
     }
-    if (value > top + 1e-9 * std::abs(top)) {
+    if (improves(value, top)) {
       top = value;
       idle = 0;
       if (setting.progress)
