@@ -1,42 +1,22 @@
-#include "tests/catch.hpp"
+#include "tests/scheduler/run_planning.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <array>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <string>
+#include <cstdlib>
+
+using hexgen::test::root;
+using hexgen::test::write_scratch;
 
 namespace {
 
-const std::string root = HEXGEN_SOURCE_DIR;
-const auto folder = std::filesystem::temp_directory_path() / "hexgen-verbs-test";
+const auto folder = hexgen::test::scratch();
 
-struct outcome {
-  int code = 0;
-  std::string out; // stderr too when asked for
-};
-
-outcome run(const std::string& arguments, bool errors = false) {
-  const auto command =
-      std::string(HEXGEN_PLANNING) + " " + arguments + (errors ? " 2>&1" : " 2>/dev/null");
-  outcome made;
-  FILE* pipe = popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::array<char, 4096> piece{};
-  for (std::size_t n = 0; (n = std::fread(piece.data(), 1, piece.size(), pipe)) > 0;)
-    made.out.append(piece.data(), n);
-  const int status = pclose(pipe);
-  made.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return made;
+hexgen::test::outcome run(const std::string& arguments, bool errors = false) {
+  return hexgen::test::run_planning(arguments, errors);
 }
 
 std::string write(const std::string& name, const std::string& text) {
-  std::filesystem::create_directories(folder);
-  const auto path = (folder / name).string();
-  std::ofstream(path) << text;
-  return path;
+  return write_scratch(name, text);
 }
 
 std::string cluster(const std::string& name) {
@@ -46,25 +26,6 @@ std::string cluster(const std::string& name) {
 const std::string model = " --model " + root + "/config/models/llama-2-70b.yaml";
 
 } // namespace
-
-TEST_CASE("cost prints the fixtures", "[verbs]") {
-  const auto plan = write("case.json", R"({"model": "llama-2-70b", "mode": "paper", "replicas": [
-    {"stages": [{"devices": ["m-0/0","m-0/1","m-0/2","m-0/3"], "first_layer": 0, "layers": 48},
-                {"devices": ["m-1/0","m-1/1"], "first_layer": 48, "layers": 20},
-                {"devices": ["m-2/0","m-2/1"], "first_layer": 68, "layers": 12}]}]})");
-  const auto made =
-      run("cost --cluster " + root + "/tests/golden/clusters/case-study-1ms.yaml" + " --plan " +
-          plan + model + " --mode paper --prompt-tokens 128 --output-tokens 64 --json");
-  REQUIRE(made.code == 0);
-  const auto json = nlohmann::json::parse(made.out);
-  const auto& replica = json["replicas"][0];
-  CHECK(replica["request_latency_s"].get<double>() == Approx(5.088138).margin(0.6e-6));
-  CHECK(replica["stage_costs"][0]["compute_s"].get<double>() == Approx(1.634585).margin(0.6e-6));
-  CHECK(replica["stage_costs"][1]["tensor_parallel_s"].get<double>() ==
-        Approx(0.059864).margin(0.6e-6));
-  CHECK(replica["stage_costs"][1]["pipeline_s"].get<double>() == Approx(0.090166).margin(0.6e-6));
-  CHECK(replica["stage_costs"][2]["memory_gb"].get<double>() == Approx(9.7140).margin(0.6e-4));
-}
 
 TEST_CASE("cost refuses broken plans in numbers", "[verbs]") {
   const auto plan = write("broken.json", R"({"replicas": [
@@ -182,4 +143,25 @@ TEST_CASE("calibrated mode batches", "[verbs]") {
   // More than any plan of paper mode serves on this pool (2.9 requests/s).
   CHECK(json["slo_attainment"].get<double>() > 0.9);
   CHECK(json["mode"] == "calibrated");
+}
+
+TEST_CASE("interrupted, plan prints the best so far", "[verbs]") {
+  // A shell starts it, waits until a first plan is there, and presses Ctrl-C for us.
+  const auto out = (folder / "stopped.json").string(), told = (folder / "progress").string();
+  const auto command =
+      std::string("set -m; ") + HEXGEN_PLANNING + " plan --cluster " + cluster("paper-full-price") +
+      model + " --workload " + root +
+      "/config/workloads/arena-grid.yaml --mode paper --rate 3 --slo-scale 3 --iterations "
+      "100000000 --time-limit 50 --progress --json > " +
+      out + " 2> " + told +
+      " & pid=$!; for i in $(seq 400); do [ -s " + told +
+      " ] && break; sleep 0.05; done; kill -INT $pid; wait $pid";
+  const int status = std::system(("bash -c '" + command + "'").c_str());
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  std::ifstream file(out);
+  const auto json = nlohmann::json::parse(file);
+  CHECK_FALSE(json["replicas"].empty());
+  CHECK(json["search"]["ended"] == "time");
+  CHECK(json["search"]["seconds"].get<double>() < 45);
 }
