@@ -5,6 +5,7 @@
 #include "config/workload.hpp"
 #include "tests/catch.hpp"
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -102,6 +103,9 @@ TEST_CASE("a bad cluster file names file, line and key", "[config]") {
   starts(message_of("name: x\nnodes:\n  - {name: a, devices: [{kind: l4}]}\nlinks:\n"
                     "  intra_region: {latency_ms: .nan, bandwidth_gbps: 1}\n"),
          "pool.yaml:5: links.intra_region.latency_ms: must be a number");
+  starts(message_of("name: x\nnodes:\n  - {name: a, devices: [{kind: l4}]}\nlinks:\n"
+                    "  intra_region: {latency_ms: -1, bandwidth_gbps: 1}\n"),
+         "pool.yaml:5: links.intra_region.latency_ms: -1 is not between 0 and");
   starts(
       message_of("name: x\nnodes:\n  - {name: a, region: r, devices: [{kind: l4}]}\nlinks:\n"
                  "  inter_region:\n    - {between: [r, moon], latency_ms: 1, bandwidth_gbps: 1}\n"),
@@ -122,6 +126,19 @@ TEST_CASE("a bad cluster file names file, line and key", "[config]") {
   starts(message_of("name: x\nnodes:\n  - {name: a, devices: [{kind: mine}]}\n" + links +
                     "devices:\n  mine: {fp16_tflops: 10, memory_gib: 8}\n"),
          "pool.yaml:7: devices.mine.bandwidth_gbs: is missing");
+}
+
+TEST_CASE("a file of a hundred thousand devices is refused at once", "[config]") {
+  std::string text = "name: x\nnodes:\n";
+  for (int i = 0; i < 100'000; ++i)
+    text += "- {name: n" + std::to_string(i) + ", devices: [{kind: l4}]}\n";
+  const auto start = std::chrono::steady_clock::now();
+  const auto said = message_of(text + links);
+  // Two seconds alone on a slow core, and ten times that under a sanitizer.
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(60));
+  INFO(said);
+  CHECK(said.rfind("pool.yaml:", 0) == 0);
+  CHECK(said.find("65536 devices") != std::string::npos);
 }
 
 TEST_CASE("a cluster may override and define kinds", "[config]") {
