@@ -1,5 +1,5 @@
 // The same exchange over a plain Asio socket, asynchronous, one thread, no framing to speak of.
-#include "tools/bench/hop_side.hpp"
+#include "tools/bench/hop_exchange.hpp"
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -15,16 +15,20 @@ namespace {
 
 using boost::asio::ip::tcp;
 
-struct message_header {
-  std::uint32_t type = 0;
-  std::uint32_t bytes = 0;
-};
-
 /// Sends and receives one message at a time through the event loop.
 class pipe_end {
 public:
-  explicit pipe_end(tcp::socket socket, boost::asio::io_context& io)
-      : io_(io), socket_(std::move(socket)), into_(largest_message), from_(largest_message) {
+  pipe_end(bool listens, const hop_channel& channel)
+      : socket_(io_), into_(largest_message), from_(largest_message) {
+    const auto loopback = boost::asio::ip::address_v4::loopback();
+    if (listens) {
+      tcp::acceptor acceptor(io_, tcp::endpoint(loopback, 0));
+      channel.put(std::to_string(acceptor.local_endpoint().port()));
+      acceptor.accept(socket_);
+    } else {
+      socket_.connect(
+          tcp::endpoint(loopback, static_cast<std::uint16_t>(std::stoi(channel.get()))));
+    }
     socket_.set_option(tcp::no_delay(true));
   }
   void send(std::uint32_t type, std::size_t bytes) {
@@ -64,59 +68,21 @@ private:
     io_.restart();
   }
 
-  boost::asio::io_context& io_;
+  boost::asio::io_context io_{1};
   tcp::socket socket_;
   std::vector<std::byte> into_;
   std::vector<std::byte> from_;
 };
 
-class driver final : public hop_driver {
-public:
-  explicit driver(const hop_channel& channel) : end_(accept(channel), io_) {}
-  void round_trip(std::size_t bytes) override {
-    end_.send(wants_echo, bytes);
-    end_.receive();
-  }
-  void stream(std::size_t bytes, int count, int depth) override {
-    int answered = 0;
-    for (int sent = 0; sent < count; ++sent) {
-      if (sent - answered == depth) {
-        end_.receive();
-        ++answered;
-      }
-      end_.send(wants_ack, bytes);
-    }
-    for (; answered < count; ++answered)
-      end_.receive();
-  }
-
-private:
-  tcp::socket accept(const hop_channel& channel) {
-    tcp::acceptor acceptor(io_, tcp::endpoint(boost::asio::ip::address_v4::loopback(), 0));
-    channel.put(std::to_string(acceptor.local_endpoint().port()));
-    return acceptor.accept();
-  }
-
-  boost::asio::io_context io_{1};
-  pipe_end end_;
-};
-
 } // namespace
 
 std::unique_ptr<hop_driver> make_raw_tcp_driver(const hop_channel& channel) {
-  return std::make_unique<driver>(channel);
+  return std::make_unique<exchange_driver<pipe_end>>(true, channel);
 }
 
 void serve_raw_tcp(const hop_channel& channel) {
-  boost::asio::io_context io{1};
-  tcp::socket socket(io);
-  const auto port = static_cast<std::uint16_t>(std::stoi(channel.get()));
-  socket.connect(tcp::endpoint(boost::asio::ip::address_v4::loopback(), port));
-  pipe_end end(std::move(socket), io);
-  for (;;) {
-    const message_header header = end.receive();
-    end.send(header.type, header.type == wants_echo ? header.bytes : 0);
-  }
+  pipe_end end(false, channel);
+  answer(end);
 }
 
 } // namespace hexgen::bench

@@ -1,5 +1,5 @@
 // The same exchange in bare UCX calls: active messages, one thread, the fabric's settings.
-#include "tools/bench/hop_side.hpp"
+#include "tools/bench/hop_exchange.hpp"
 
 #include <poll.h>
 #include <ucp/api/ucp.h>
@@ -16,11 +16,6 @@ namespace hexgen::bench {
 namespace {
 
 using transport::wakeup;
-
-struct message_header {
-  std::uint32_t type = 0;
-  std::uint32_t bytes = 0;
-};
 
 void check(ucs_status_t status, const char* what) {
   if (status != UCS_OK)
@@ -160,42 +155,15 @@ private:
   std::deque<message_header> fetching_;
 };
 
-class driver final : public hop_driver {
-public:
-  driver(wakeup wake, const hop_channel& channel) : end_(wake, channel) {}
-  void round_trip(std::size_t bytes) override {
-    end_.send(wants_echo, bytes);
-    end_.receive();
-  }
-  void stream(std::size_t bytes, int count, int depth) override {
-    int answered = 0;
-    for (int sent = 0; sent < count; ++sent) {
-      if (sent - answered == depth) {
-        end_.receive();
-        ++answered;
-      }
-      end_.send(wants_ack, bytes);
-    }
-    for (; answered < count; ++answered)
-      end_.receive();
-  }
-
-private:
-  bare_end end_;
-};
-
 } // namespace
 
 std::unique_ptr<hop_driver> make_raw_ucx_driver(wakeup wake, const hop_channel& channel) {
-  return std::make_unique<driver>(wake, channel);
+  return std::make_unique<exchange_driver<bare_end>>(wake, channel);
 }
 
 void serve_raw_ucx(wakeup wake, const hop_channel& channel) {
   bare_end end(wake, channel);
-  for (;;) {
-    const message_header header = end.receive();
-    end.send(header.type, header.type == wants_echo ? header.bytes : 0);
-  }
+  answer(end);
 }
 
 } // namespace hexgen::bench
