@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Hexgen beside llama.cpp on this machine: same GGUF, same threads, one run, alternating.
-#   tools/bench_peers.sh [--rounds N] [--threads "1 2"] [--serve]
+#   tools/bench_peers.sh [--rounds N] [--threads "1 2"] [--serve [--clients "1 4 8 16 32"]]
 # Builds the peer from PyPI's llama-cpp-python source into ${XDG_CACHE_HOME:-~/.cache}/hexgen/peers
 # once (about ten minutes on two cores); nothing of it enters this repository.
 set -euo pipefail
@@ -8,12 +8,14 @@ cd "$(dirname "$0")/.."
 
 rounds=10
 threads="1 2"
-serve=0
+serve=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --rounds) rounds=$2; shift 2 ;;
     --threads) threads=$2; shift 2 ;;
-    --serve) serve=1; shift ;;
+    --serve) serve+=(--serve); shift ;;
+    --clients) serve+=(--clients "$2"); shift 2 ;;
+    --device-options) serve+=(--device-options "$2"); shift 2 ;;
     -h|--help) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) echo "bench_peers: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
@@ -61,4 +63,4 @@ if [ ! -x "$bin/llama-bench" ] || [ ! -x "$bin/llama-server" ]; then
 fi
 
 exec python3 tools/bench/compare_peers.py --model "$model" --llama "$bin" --rounds "$rounds" \
-  --threads "$threads" $([ "$serve" = 1 ] && echo --serve)
+  --threads "$threads" "${serve[@]}"

@@ -2,7 +2,8 @@
 
 Called by tools/bench_peers.sh. Single stream: prefill of 128 and 512 tokens and 64 decoded tokens,
 from build/bench_cpu and llama-bench. With --serve: both servers in turn under the same load of
-`hexgen bench` (128 in, 64 out, closed loop).
+`hexgen bench` (128 in, 64 out, closed loop, greedy, the same random prompts, `ignore_eos`, no prompt
+cache); a run whose token counts differ from that is an error.
 """
 
 import argparse
@@ -17,6 +18,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+
+INPUT, OUTPUT = 128, 64  # tokens of every request under --serve
+SLOT = 256  # KV positions for each client
 
 
 def ours(model, threads):
@@ -87,55 +91,74 @@ def wait_healthy(url, process):
     raise RuntimeError(f"{url} did not become healthy")
 
 
-def load(url, model, clients, requests):
+def load(url, model, clients, requests, seed):
     out = subprocess.run(
         ["build/hexgen", "bench", "--base-url", url, "--model", model, "--num-prompts",
-         str(requests), "--max-concurrency", str(clients), "--random-input-len", "128",
-         "--random-output-len", "64", "--json"], check=True, capture_output=True, text=True).stdout
-    return json.loads(out)
+         str(requests), "--max-concurrency", str(clients), "--random-input-len", str(INPUT),
+         "--random-output-len", str(OUTPUT), "--seed", str(seed), "--json"], check=True,
+        capture_output=True, text=True).stdout
+    result = json.loads(out)
+    # Equal load or no figure: every request prompted and answered in full, as the server counts.
+    for field, each in (("total_input_tokens", INPUT), ("total_output_tokens", OUTPUT)):
+        if result[field] != each * requests:
+            raise RuntimeError(f"{url}: {field} is {result[field]}, expected {each * requests}")
+    return result
+
+
+def start(who, args, threads, port, state, widest):
+    """A server of `threads` threads without prompt caches, so that nobody skips work."""
+    if who == "hexgen":
+        command = ["build/hexgen", "serve", args.model, "--port", str(port), "--fabric-port", "0",
+                   "--device", f"cpu:threads={threads}{args.device_options}",
+                   "--kv-tokens", str(widest * SLOT), "--no-enable-prefix-caching"]
+    else:
+        command = [f"{args.llama}/llama-server", "-m", args.model, "--port", str(port),
+                   "-t", str(threads), "-np", str(widest), "-c", str(widest * SLOT), "--no-webui",
+                   "--no-cache-prompt", "--cache-ram", "0"]
+    return subprocess.Popen(command, env=dict(os.environ, XDG_STATE_HOME=state),
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                            start_new_session=True)
 
 
 def serving(args):
     threads = int(args.threads.split()[-1])
-    clients = [1, 4, 8, 16, 32]
+    clients = [int(c) for c in args.clients.split()]
     table = {}
-    for round_ in range(max(1, args.rounds // 5)):
+    for round_ in range(args.rounds):
         for who in ("hexgen", "llama.cpp"):
             with tempfile.TemporaryDirectory() as state:
-                port, fabric = free_port(), free_port()
-                env = dict(os.environ, XDG_STATE_HOME=state)
-                if who == "hexgen":
-                    command = ["build/hexgen", "serve", args.model, "--port", str(port),
-                               "--fabric-port", str(fabric), "--device", f"cpu:threads={threads}"]
-                else:
-                    command = [f"{args.llama}/llama-server", "-m", args.model, "--port", str(port),
-                               "-t", str(threads), "-np", "32", "-c", str(32 * 256), "--no-webui"]
-                process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL,
-                                           stderr=subprocess.DEVNULL, start_new_session=True)
+                port = free_port()
+                process = start(who, args, threads, port, state, max(clients))
                 try:
                     url = f"http://127.0.0.1:{port}"
                     wait_healthy(url, process)
                     with urllib.request.urlopen(url + "/v1/models") as r:
                         name = json.load(r)["data"][0]["id"]
-                    load(url, name, 1, 2)
+                    load(url, name, max(clients), max(clients), 1)
                     for c in clients:
-                        table.setdefault((who, c), []).append(load(url, name, c, max(8, 3 * c)))
+                        seed = 1000 * (round_ + 1) + c  # the same prompts for both, none twice
+                        table.setdefault((who, c), []).append(
+                            load(url, name, c, max(8, 3 * c), seed))
                         print(f"\rround {round_ + 1}: {who}, {c} clients ", end="",
                               file=sys.stderr, flush=True)
                 finally:
                     os.killpg(process.pid, signal.SIGTERM)
                     process.wait(timeout=30)
     print(file=sys.stderr)
-    print("128 in / 64 out, closed loop: output tok/s, TTFT p99 ms")
+    print(f"{threads} threads, {INPUT} in / {OUTPUT} out, closed loop, {args.rounds} rounds: medians"
+          " of output tok/s (lowest-highest), TTFT p50 and p99 ms, TPOT p50 ms")
     for c in clients:
-        row = {}
+        rates, tails = {}, {}
         for who in ("hexgen", "llama.cpp"):
             runs = table[(who, c)]
-            row[who] = (statistics.median(r["output_throughput"] for r in runs),
-                        statistics.median(r["p99_ttft_ms"] for r in runs))
-        mine, peer = row["hexgen"], row["llama.cpp"]
-        print(f"{c:3} clients  hexgen {mine[0]:8.1f} {mine[1]:9.1f}   llama.cpp {peer[0]:8.1f} "
-              f"{peer[1]:9.1f}   ratio {mine[0] / peer[0]:.2f}, TTFT {mine[1] / peer[1]:.2f}")
+            rates[who] = [r["output_throughput"] for r in runs]
+            p50, tails[who], tpot = (statistics.median(r[k] for r in runs) for k in (
+                "median_ttft_ms", "p99_ttft_ms", "median_tpot_ms"))
+            print(f"{c:3} clients  {who:10}{spread(rates[who])}  TTFT {p50:7.1f} "
+                  f"{tails[who]:7.1f}  TPOT {tpot:6.1f}")
+        mine, peer = (statistics.median(rates[who]) for who in ("hexgen", "llama.cpp"))
+        print(f"             ratio: {mine / peer:.2f} of the rate, "
+              f"{tails['hexgen'] / tails['llama.cpp']:.2f} of the TTFT p99")
 
 
 def main():
@@ -145,6 +168,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", default="1 2")
     parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--clients", default="1 4 8 16 32")
+    parser.add_argument("--device-options", default="", help="for --device, as ,pin=1")
     args = parser.parse_args()
     if args.serve:
         serving(args)
