@@ -15,7 +15,6 @@ while [ $# -gt 0 ]; do
     --threads) threads=$2; shift 2 ;;
     --serve) serve+=(--serve); shift ;;
     --clients) serve+=(--clients "$2"); shift 2 ;;
-    --device-options) serve+=(--device-options "$2"); shift 2 ;;
     -h|--help) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) echo "bench_peers: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac

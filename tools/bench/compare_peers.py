@@ -2,8 +2,8 @@
 
 Called by tools/bench_peers.sh. Single stream: prefill of 128 and 512 tokens and 64 decoded tokens,
 from build/bench_cpu and llama-bench. With --serve: both servers in turn under the same load of
-`hexgen bench` (128 in, 64 out, closed loop, greedy, the same random prompts, `ignore_eos`, no prompt
-cache); a run whose token counts differ from that is an error.
+`hexgen bench` (128 in, 64 out, closed loop, greedy, the same random prompts, `ignore_eos`, no
+prompt cache); a run whose token counts differ from that is an error.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def start(who, args, threads, port, state, widest):
     """A server of `threads` threads without prompt caches, so that nobody skips work."""
     if who == "hexgen":
         command = ["build/hexgen", "serve", args.model, "--port", str(port), "--fabric-port", "0",
-                   "--device", f"cpu:threads={threads}{args.device_options}",
+                   "--device", f"cpu:threads={threads}",
                    "--kv-tokens", str(widest * SLOT), "--no-enable-prefix-caching"]
     else:
         command = [f"{args.llama}/llama-server", "-m", args.model, "--port", str(port),
@@ -145,8 +145,8 @@ def serving(args):
                     os.killpg(process.pid, signal.SIGTERM)
                     process.wait(timeout=30)
     print(file=sys.stderr)
-    print(f"{threads} threads, {INPUT} in / {OUTPUT} out, closed loop, {args.rounds} rounds: medians"
-          " of output tok/s (lowest-highest), TTFT p50 and p99 ms, TPOT p50 ms")
+    print(f"{threads} threads, {INPUT} in / {OUTPUT} out, closed loop, {args.rounds} rounds: "
+          "medians of output tok/s (lowest-highest), TTFT p50 and p99 ms, TPOT p50 ms")
     for c in clients:
         rates, tails = {}, {}
         for who in ("hexgen", "llama.cpp"):
@@ -169,7 +169,6 @@ def main():
     parser.add_argument("--threads", default="1 2")
     parser.add_argument("--serve", action="store_true")
     parser.add_argument("--clients", default="1 4 8 16 32")
-    parser.add_argument("--device-options", default="", help="for --device, as ,pin=1")
     args = parser.parse_args()
     if args.serve:
         serving(args)

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Figures of one serving engine, from real processes.
+
+usage: serving_figures.py prefix|cancel|three [--rounds N] [--clients N]
+
+prefix  time to the first token of a prompt of 1,000 shared tokens and 24 of its own, when the
+        shared ones are new and when another request brought them; the answers must equal those of a
+        server without prefix cache.
+cancel  how long blocks stay taken when a client hangs up: a prompt that needs most of the KV pool
+        waits for another one's blocks; what it waits longer than alone is the cancel's time.
+three   three unlike agents of one thread (speeds 0.6, 0.4, 0.25) under load, against the bound that
+        their own rates under that load allow: if every device worked all the time.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/integration"))
+import harness  # noqa: E402
+
+SHARED, OWN, OUTPUT = 1000, 24, 16
+DEVICE = "cpu:threads=2"
+
+
+def ids(seed, count):
+    draw = random.Random(seed)
+    return [draw.randint(1000, 30000) for _ in range(count)]
+
+
+def first_token(cluster, prompt, tokens=OUTPUT):
+    """(seconds to the first token, the answer, prompt tokens that were cached)"""
+    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
+            "stream_options": {"include_usage": True}}
+    begin, first, text, cached = time.monotonic(), None, "", 0
+    stream = cluster.stream("/v1/completions", body)
+    for payload in stream.payloads():
+        if payload == "[DONE]":
+            break
+        chunk = json.loads(payload)
+        if chunk["choices"]:
+            first = first or time.monotonic() - begin
+            text += chunk["choices"][0]["text"]
+        if chunk.get("usage"):
+            cached = chunk["usage"]["prompt_tokens_details"]["cached_tokens"]
+    stream.close()
+    return first, text, cached
+
+
+def prefix(args):
+    pairs = []
+    for i in range(args.rounds):
+        shared = ids(i, SHARED)
+        pairs.append([shared + ids(10_000 + 2 * i + j, OWN) for j in (0, 1)])
+    with harness.Cluster(agents=(DEVICE,)) as cluster:
+        first_token(cluster, ids(99, 64))
+        with_cache = [[first_token(cluster, p) for p in pair] for pair in pairs]
+    with harness.Cluster(agents=(DEVICE,), serve=("--no-enable-prefix-caching",)) as cluster:
+        first_token(cluster, ids(99, 64))
+        without = [[first_token(cluster, p) for p in pair] for pair in pairs]
+    equal = all(a[1] == b[1] for x, y in zip(with_cache, without) for a, b in zip(x, y))
+    new = statistics.median(pair[0][0] for pair in with_cache)
+    known = statistics.median(pair[1][0] for pair in with_cache)
+    print(f"TTFT of {SHARED + OWN} tokens: new {new * 1e3:.1f} ms, {with_cache[0][1][2]} of them "
+          f"cached {known * 1e3:.1f} ms: {known / new:.3f}x; without cache "
+          f"{statistics.median(p[1][0] for p in without) * 1e3:.1f} ms; "
+          f"answers {'equal' if equal else 'DIFFER'} ({args.rounds} pairs)")
+    return 0 if equal else 1
+
+
+def cancel(args):
+    with harness.Cluster(agents=("cpu:threads=2,memory=170MiB",),
+                         serve=("--no-enable-prefix-caching", "--max-model-len", "1024",
+                                "--kv-tokens", "512")) as cluster:
+        blocks = cluster.cluster()["plan"]["replicas"][0]["kv_blocks"]
+        length = min(16 * blocks * 7 // 10, 900)
+        others = [first_token(cluster, ids(i, length), 1)[0] for i in range(args.rounds)]
+        alone = statistics.median(others)
+        times = {}
+        for streamed in (True, False):
+            for i in range(args.rounds):
+                body = {"prompt": ids(100 + i, length), "max_tokens": 1024 - length - 1,
+                        "temperature": 0, "ignore_eos": True, "stream": streamed}
+                connection = cluster.open("POST", "/v1/completions", body)
+                time.sleep(alone + 0.3)  # past its prompt: it decodes now
+                if streamed:
+                    connection.sock.recv(1)
+                connection.close()
+                began = first_token(cluster, ids(200 + i, length), 1)[0]
+                times.setdefault(streamed, []).append(1e3 * (began - alone))
+    print(f"{blocks} blocks, prompts of {length} tokens, alone {alone * 1e3:.1f} ms "
+          f"({min(others) * 1e3:.1f}-{max(others) * 1e3:.1f})")
+    for streamed, all_ms in times.items():
+        print(f"client gone, {'stream' if streamed else 'no stream'}: the next prompt waits "
+              f"{statistics.median(all_ms):.1f} ms longer (worst {max(all_ms):.1f})")
+    return 0
+
+
+class Sampler(threading.Thread):
+    """The stages' time a step, as /cluster shows it, while a load runs."""
+
+    def __init__(self, cluster):
+        super().__init__(daemon=True)
+        self.cluster, self.stop, self.seen = cluster, threading.Event(), []
+
+    def run(self):
+        while not self.stop.wait(0.5):
+            load = self.cluster.cluster()["plan"]["replicas"][0].get("load")
+            if load and load["running"] and load["stage_us"]:
+                self.seen.append((load["steps"], load["stage_us"]))
+
+
+def replica(cluster):
+    return cluster.cluster()["plan"]["replicas"][0]
+
+
+def three(args):
+    devices = tuple(f"cpu:threads=1,memory=80MiB,speed={s}" for s in (0.6, 0.4, 0.25))
+    with harness.Cluster(agents=devices, serve=("--no-enable-prefix-caching", "--max-replicas", "1")
+                         ) as cluster:
+        url = f"http://{cluster.host}:{cluster.port}"
+
+        def bench(requests, seed):
+            return json.loads(subprocess.run(
+                [harness.binary(), "bench", "--base-url", url, "--num-prompts", str(requests),
+                 "--max-concurrency", str(args.clients), "--seed", str(seed), "--json"], check=True,
+                capture_output=True, text=True).stdout)
+
+        bench(args.clients, 1)
+        time.sleep(1.2)  # the agents' report of it
+        before = replica(cluster)
+        sampler = Sampler(cluster)
+        sampler.start()
+        result = bench(args.rounds * args.clients, 2)
+        sampler.stop.set()
+        sampler.join()
+        time.sleep(1.2)
+        after = replica(cluster)
+    layers = [s["layers"] for s in after["stages"]]
+    steps = after["load"]["steps"] - before["load"]["steps"]
+    # Steps of one report to the next cost what the later report says of a step.
+    weights, sums, last = 0, [0.0] * len(layers), before["load"]["steps"]
+    for at, us in sampler.seen:
+        weights += at - last
+        sums = [s + (at - last) * u for s, u in zip(sums, us)]
+        last = at
+    busy = [s / weights * steps / 1e6 for s in sums]
+    rate = result["output_throughput"]
+    # Were every device busy all the time and layers divisible, the time would be
+    # layers / sum(layers of a stage / its busy time).
+    best_s = sum(layers) / sum(n / b for n, b in zip(layers, busy))
+    bound = result["total_output_tokens"] / best_s
+    print(f"{len(layers)} stages of {layers} layers, {args.clients} clients, {steps} steps in "
+          f"{result['duration']:.1f} s; busy " +
+          ", ".join(f"{100 * b / result['duration']:.0f} %" for b in busy))
+    print(f"bound {bound:.1f} output tok/s, achieved {rate:.1f}: {rate / bound:.2f} of it; TTFT p50 "
+          f"{result['median_ttft_ms']:.0f} ms, TPOT p50 {result['median_tpot_ms']:.0f} ms")
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("prefix", "cancel", "three"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=12)
+    args = parser.parse_args()
+    return {"prefix": prefix, "cancel": cancel, "three": three}[args.what](args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
