@@ -8,6 +8,7 @@ namespace hexgen::compute {
 
 namespace {
 constexpr int spins_before_sleep = 4000; // some 50 us: longer than the gap between two kernels
+constexpr std::int64_t most_runs = 0xFFFF;
 } // namespace
 
 thread_pool::thread_pool(int threads) {
@@ -27,13 +28,14 @@ thread_pool::~thread_pool() {
 void thread_pool::run_shared(std::int64_t items, std::int64_t chunk, call function,
                              const void* body) {
   const std::uint64_t loop = (next_.load(std::memory_order_relaxed) >> 32) + 1;
+  chunk = std::max(chunk, (items + most_runs - 1) / most_runs);
   const std::int64_t runs = (items + chunk - 1) / chunk;
   function_.store(function, std::memory_order_relaxed);
   body_.store(body, std::memory_order_relaxed);
   items_.store(items, std::memory_order_relaxed);
   chunk_.store(chunk, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  next_.store(loop << 32, std::memory_order_release);
+  next_.store(loop << 32 | static_cast<std::uint64_t>(runs) << 16, std::memory_order_release);
   wake_.fetch_add(1, std::memory_order_release);
   wake_.notify_all();
 
@@ -51,18 +53,18 @@ void thread_pool::run_shared(std::int64_t items, std::int64_t chunk, call functi
 
 void thread_pool::take_runs(std::uint64_t loop) {
   auto next = next_.load(std::memory_order_acquire);
-  while (next >> 32 == loop) {
+  while (next >> 32 == (loop & 0xFFFFFFFFU)) {
+    const auto run = static_cast<std::int64_t>(next & 0xFFFFU);
+    const auto runs = static_cast<std::int64_t>(next >> 16 & 0xFFFFU);
+    if (run == runs)
+      return;
     const auto function = function_.load(std::memory_order_relaxed);
     const auto* body = body_.load(std::memory_order_relaxed);
     const auto items = items_.load(std::memory_order_relaxed);
     const auto chunk = chunk_.load(std::memory_order_relaxed);
-    const auto begin = static_cast<std::int64_t>(next & 0xFFFFFFFFU) * chunk;
-    if (begin >= items)
-      return;
     if (!next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel))
       continue;
-    function(body, begin, std::min(begin + chunk, items));
-    const auto runs = (items + chunk - 1) / chunk;
+    function(body, run * chunk, std::min((run + 1) * chunk, items));
     if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == runs)
       done_.notify_one();
     next = next_.load(std::memory_order_acquire);

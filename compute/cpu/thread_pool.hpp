@@ -20,7 +20,8 @@ public:
 
   [[nodiscard]] int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls `body(begin, end)` over [0, items) in runs of `chunk`, which any thread may take.
+  /// Calls `body(begin, end)` over [0, items) in runs of `chunk` (longer ones where there would be
+  /// more than 65,535), which any thread may take.
   /// `body` must not throw. Returns when every run is done.
   template <class Body>
   void run(std::int64_t items, std::int64_t chunk, const Body& body) {
@@ -45,14 +46,16 @@ private:
   void take_runs(std::uint64_t loop);
   void work();
 
-  // A loop's description is written before `next_` names the loop and kept until every run is
-  // done; whoever takes a run by compare-and-swap on `next_` has therefore read the right one.
+  // `next_` alone says whether a run is left to take: a description is written while the loop
+  // before has none left, and kept until every run of its own is done. Whoever saw a run left and
+  // then takes it by compare-and-swap has therefore read the description of that run's loop.
   std::atomic<call> function_{nullptr};
   std::atomic<const void*> body_{nullptr};
   std::atomic<std::int64_t> items_{0};
   std::atomic<std::int64_t> chunk_{1};
-  alignas(64) std::atomic<std::uint64_t> next_{0}; // loop number << 32 | first run not taken
-  alignas(64) std::atomic<std::int64_t> done_{0};  // runs finished of the current loop
+  // loop number << 32 | runs << 16 | first run not taken
+  alignas(64) std::atomic<std::uint64_t> next_{0};
+  alignas(64) std::atomic<std::int64_t> done_{0}; // runs finished of the current loop
   alignas(64) std::atomic<std::uint32_t> wake_{
       0}; // low bits of the loop number; sleepers wait here
   std::atomic<bool> stop_{false};
