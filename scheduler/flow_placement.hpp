@@ -4,6 +4,7 @@
 
 #include "scheduler/cost_model.hpp"
 
+#include <cstdint>
 #include <vector>
 
 namespace hexgen::scheduler {
