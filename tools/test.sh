@@ -153,9 +153,35 @@ fuzz() { # seconds each
 asan_all() { configure_and_build asan && run_ctest build-asan "everything under AddressSanitizer"; }
 tsan_all() { configure_and_build tsan && run_ctest build-tsan "everything under ThreadSanitizer"; }
 
-chaos() {
+simulated() {
   if build/tests/chaos/simulate --seeds 1000000; then count 1 0 simulate; else count 0 1 "10^6 simulated seeds"; fi
 }
+
+# script WHAT COMMAND...: one that says by its exit code whether all was well.
+script() {
+  local what=$1
+  shift
+  if "$@"; then count 1 0 "$what"; else count 0 1 "$what"; fi
+}
+
+faults() {
+  local line
+  install_packages iproute2 nftables libfaketime
+  python3 tests/integration/run.py --long --only 'test_faults|test_partitions' | tee build/faults.log
+  line="$(tail -1 build/faults.log)"
+  if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+    count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" faults
+  else
+    count 0 1 "faults (they ended early)"
+  fi
+}
+
+kills() {
+  script "240 kills" python3 tests/chaos/kill_matrix.py --rounds 4
+  script "recovery times" python3 tests/chaos/recovery_times.py
+}
+
+churn() { script "two hours of churn" python3 tests/chaos/churn.py --minutes 120; }
 
 part "Packages" install
 part "Release build" build_release
@@ -169,6 +195,9 @@ if [[ $long -eq 1 ]]; then
   part "ThreadSanitizer, everything" tsan_all
   fuzz_seconds=600
   part "Fuzzing" fuzz
-  part "Simulated seeds" chaos
+  part "Simulated seeds" simulated
+  part "Faults" faults
+  part "Kill matrix and recovery times" kills
+  part "Churn" churn
 fi
 finish

@@ -50,11 +50,11 @@ def wait_for(holds, seconds, what):
 class Process:
     """A child in a session of its own, with its output in a file."""
 
-    def __init__(self, folder, name, arguments, environment):
+    def __init__(self, folder, name, arguments, environment, prefix=()):
         self.name = name
         self.log = pathlib.Path(folder) / f"{name}.log"
         with open(self.log, "wb") as out:
-            self.child = subprocess.Popen([binary(), *arguments], stdin=subprocess.DEVNULL, stdout=out,
+            self.child = subprocess.Popen([*prefix, binary(), *arguments], stdin=subprocess.DEVNULL, stdout=out,
                                           stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 
     def text(self):
@@ -156,13 +156,18 @@ class Cluster:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
 
-    def run(self, name, *arguments):
-        process = Process(self.folder, name, arguments, self.environment)
+    def run(self, name, *arguments, prefix=()):
+        process = Process(self.folder, name, arguments, self.environment, prefix)
         self.processes.append(process)
         return process
 
     def join(self, name, device, *flags):
         return self.run(name, "join", self.fabric, "--name", name, "--device", device, "--model", model(), *flags)
+
+    def join_in(self, namespace, name, device, *flags):
+        """As join(), in a network namespace."""
+        return self.run(name, "join", self.fabric, "--name", name, "--device", device, "--model", model(), *flags,
+                        prefix=("ip", "netns", "exec", namespace))
 
     def agent(self, name):
         return next(p for p in self.processes if p.name == name)

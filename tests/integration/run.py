@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Runs the tests with real processes: python3 tests/integration/run.py [--only WORD] [--build FOLDER].
+"""Runs the tests with real processes, those of tests/chaos too:
+python3 tests/integration/run.py [--only WORD] [--build FOLDER] [--long].
 
 The last line is "N passed, N failed"; the exit code is 0 when none failed and at least one ran."""
 
 import argparse
 import os
 import pathlib
+import re
 import sys
 import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+FOLDERS = (HERE, HERE.parent / "chaos")
+sys.path[:0] = map(str, FOLDERS)
 
 
 class Report(unittest.TestResult):
@@ -55,12 +58,17 @@ def flatten(suite):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--build", default="build", help="folder of the hexgen binary")
-    arguments.add_argument("--only", default="", help="run tests whose name holds this word")
+    arguments.add_argument("--only", default="", help="run tests whose name matches this expression")
+    arguments.add_argument("--long", action="store_true", help="the faults' long forms too")
     given = arguments.parse_args()
     os.environ["HEXGEN_BUILD"] = str(pathlib.Path(given.build).resolve())
 
-    tests = flatten(unittest.defaultTestLoader.discover(str(HERE), pattern="test_*.py"))
-    suite = unittest.TestSuite(t for t in tests if given.only in t.id())
+    if given.long:
+        os.environ["HEXGEN_LONG"] = "1"
+
+    tests = [test for folder in FOLDERS
+             for test in flatten(unittest.TestLoader().discover(str(folder), pattern="test_*.py"))]
+    suite = unittest.TestSuite(t for t in tests if re.search(given.only, t.id()))
     report = Report()
     suite.run(report)
     passed = getattr(report, "passed", 0)

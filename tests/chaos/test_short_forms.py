@@ -1,0 +1,30 @@
+"""Short forms of the kill matrix and of the churn (their scripts' long ones run with tools/test.sh --long)."""
+
+import unittest
+
+import churn
+import kill_matrix
+
+
+class ShortForms(unittest.TestCase):
+    def test_kills_at_exact_points(self):
+        chosen = kill_matrix.short_cells()[::2]
+        lines = []
+        out = kill_matrix.run(chosen, lines.append, background=1)
+        self.assertEqual(out["violations"], [], "\n".join(lines))
+        self.assertGreaterEqual(out["kills"], len(chosen))
+
+    def test_churn(self):
+        lines = []
+        out = churn.run(minutes=0.15, period=3, at_once=1, report=lines.append)
+        self.assertEqual(out["violations"], [], "\n".join(lines))
+        self.assertGreater(out["answers"], 0)
+
+    def test_growth_is_noticed(self):
+        flat = [(100, 50, 9)] * 16
+        self.assertEqual(churn.grown(flat), [])
+        self.assertEqual(len(churn.grown([(100 + 4 * i, 50 + 2 * i, 9) for i in range(16)])), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
