@@ -183,6 +183,11 @@ kills() {
 
 churn() { script "two hours of churn" python3 tests/chaos/churn.py --minutes 120; }
 
+planner() {
+  script "the planner against brute force" \
+    env HEXGEN_LONG=1 build/test_scheduler "[layout_optimum],[group_search]"
+}
+
 part "Packages" install
 part "Release build" build_release
 part "Default model" fetch_model
@@ -199,5 +204,6 @@ if [[ $long -eq 1 ]]; then
   part "Faults" faults
   part "Kill matrix and recovery times" kills
   part "Churn" churn
+  part "Planner against brute force" planner
 fi
 finish
