@@ -67,7 +67,7 @@ def main():
         left.write_text(config.read_text().replace("count: 8}", "count: 4}", 1))
         fresh, _ = plan(flags.program, str(left), 1, flags.short)
         fresh = rate(flags.program, str(left), fresh, folder)
-        again, _ = plan(flags.program, str(left), 1, 2, "--running", str(running))
+        again, _ = plan(flags.program, str(left), 1, 1.7, "--running", str(running))
         for name, key in (("repaired", "repair_seconds"), ("refined", None)):
             seconds = again[key] if key else again["refined"]["search"]["seconds"]
             reached = rate(flags.program, str(left), again[name], folder)
