@@ -118,6 +118,7 @@ integration() {
   local python=.venv-tests/bin/python line
   [[ -x $python ]] || python3 -m venv .venv-tests || { count 0 1 "making a virtual environment"; return; }
   "$python" -m pip install -q openai || { count 0 1 "installing the OpenAI client from PyPI"; return; }
+  if [[ $long -eq 1 ]]; then export HEXGEN_LONG=1; fi
   "$python" tests/integration/run.py | tee build/integration.log
   line="$(tail -1 build/integration.log)"
   if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
@@ -125,6 +126,13 @@ integration() {
   else
     count 0 1 "integration (it ended early)"
   fi
+}
+
+guidellm() {
+  local python=.venv-guidellm/bin/python
+  [[ -x $python ]] || python3 -m venv .venv-guidellm || { count 0 1 "making a virtual environment"; return; }
+  "$python" -m pip install -q 'guidellm>=0.8,<0.9' gguf || { count 0 1 "installing guidellm from PyPI"; return; }
+  if "$python" tests/integration/guidellm_load.py; then count 1 0 guidellm; else count 0 1 guidellm; fi
 }
 
 asan_core() { configure_and_build asan-core && run_ctest build-asan-core "unit tests under AddressSanitizer"; }
@@ -205,5 +213,6 @@ if [[ $long -eq 1 ]]; then
   part "Kill matrix and recovery times" kills
   part "Churn" churn
   part "Planner against brute force" planner
+  part "guidellm against the gateway" guidellm
 fi
 finish

@@ -42,6 +42,12 @@ class Report(unittest.TestResult):
         self.line("FAIL", test)
         print(self.errors[-1][1], flush=True)
 
+    def addSubTest(self, test, subtest, error):
+        super().addSubTest(test, subtest, error)
+        if error is not None:
+            self.line("FAIL", subtest)
+            print(self._exc_info_to_string(error, test), flush=True)
+
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
         self.line("skip", f"{test}: {reason}")

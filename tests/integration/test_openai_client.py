@@ -48,6 +48,22 @@ class OpenAIClient(unittest.TestCase):
         parts = self.client.completions.create(model="smollm2", prompt=prompt, max_tokens=8, temperature=0, stream=True)
         self.assertEqual("".join(p.choices[0].text for p in parts), whole.choices[0].text)
 
+    def test_a_load_as_vllm_bench_sends_it(self):
+        """What `vllm bench serve` sends and reads, through the public client: 16 streams, 8 at once."""
+        def one(i):
+            with self.client.chat.completions.create(
+                    model="smollm2", messages=[{"role": "user", "content": f"Tell me about the number {i}."}],
+                    max_completion_tokens=5 + i % 4, stream=True, stream_options={"include_usage": True},
+                    extra_body={"ignore_eos": True}, extra_headers={"x-request-id": f"bench-{i}"}) as stream:
+                self.assertEqual(stream.response.headers["x-request-id"], f"bench-{i}")
+                parts = list(stream)
+            self.assertTrue(parts[0].choices)
+            self.assertEqual((parts[-1].choices, parts[-1].usage.completion_tokens), ([], 5 + i % 4))
+            return parts[-1].usage.completion_tokens
+
+        counts = harness.together([lambda k=k: [one(i) for i in range(k, 16, 8)] for k in range(8)])
+        self.assertEqual(sum(map(sum, counts)), sum(5 + i % 4 for i in range(16)))
+
     def test_errors(self):
         messages = [{"role": "user", "content": "hi"}]
         create = self.client.chat.completions.create
