@@ -166,10 +166,8 @@ void router_state::drop_unnamed(time_us now, router_effects& out) {
 router_effects router_state::node_up(const std::string& node, std::uint64_t incarnation,
                                      time_us now) {
   router_effects out;
-  const auto it = up_.find(node);
-  if (it != up_.end() && it->second != incarnation)
-    out = node_down(node, it->second, now);
-  up_[node] = incarnation;
+  // A stranger under a name in use takes nothing from its owner: each incarnation stands by itself.
+  up_.emplace(node, incarnation);
   retry_waiting(now, out);
   return out;
 }
@@ -177,9 +175,7 @@ router_effects router_state::node_up(const std::string& node, std::uint64_t inca
 router_effects router_state::node_down(const std::string& node, std::uint64_t incarnation,
                                        time_us now) {
   router_effects out;
-  const auto it = up_.find(node);
-  if (it != up_.end() && it->second == incarnation)
-    up_.erase(it);
+  up_.erase({node, incarnation});
   std::vector<place_key> lost;
   for (const auto& [key, p] : places_)
     if (p.route.node == node && p.route.incarnation == incarnation)
@@ -304,8 +300,7 @@ router_effects router_state::tick(time_us now) {
 }
 
 bool router_state::reachable(const place& p) const {
-  const auto up = up_.find(p.route.node);
-  return !p.route.draining && up != up_.end() && up->second == p.route.incarnation;
+  return !p.route.draining && up_.contains({p.route.node, p.route.incarnation});
 }
 
 bool router_state::usable(const place& p, time_us now) const {
@@ -356,8 +351,7 @@ void router_state::tell_cancel(const sequence& s, router_effects& out) const {
   if (!s.at)
     return;
   const auto& r = places_.at(*s.at).route;
-  const auto up = up_.find(r.node);
-  if (up != up_.end() && up->second == r.incarnation)
+  if (up_.contains({r.node, r.incarnation}))
     out.push_back(send_cancel{
         r.node, r.incarnation, {s.log.request(), s.log.attempt(), r.replica, r.generation}});
 }

@@ -123,7 +123,7 @@ private:
   bool has_table_ = false;
   time_us adopt_until_ = 0; // 0: the coordinator is not new
   std::map<place_key, place> places_;
-  std::map<std::string, std::uint64_t> up_;                      // node -> incarnation
+  std::set<std::pair<std::string, std::uint64_t>> up_;           // connected: node, incarnation
   std::map<std::uint64_t, std::unique_ptr<sequence>> sequences_; // by request
   std::unordered_map<ticket_id, std::unique_ptr<ticket>> tickets_;
   std::set<std::uint64_t> waiting_; // requests without a place

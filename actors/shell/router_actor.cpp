@@ -36,11 +36,12 @@ public:
     }
     switch (e.what) {
     case fabric_event::kind::up:
-      peers_[e.peer.name] = e.peer;
+      peers_[{e.peer.name, e.peer.incarnation}] = e.peer;
       carry_out(state_->node_up(e.peer.name, e.peer.incarnation, now_us()));
       break;
     case fabric_event::kind::down:
-      if (auto i = peers_.find(e.peer.name); i != peers_.end() && i->second.id == e.peer.id) {
+      if (auto i = peers_.find({e.peer.name, e.peer.incarnation});
+          i != peers_.end() && i->second.id == e.peer.id) {
         peers_.erase(i);
         carry_out(state_->node_down(e.peer.name, e.peer.incarnation, now_us()));
       }
@@ -107,9 +108,9 @@ private:
   template <class Message>
   void send(const std::string& node, std::uint64_t incarnation, std::uint32_t type,
             const Message& m) {
-    auto i = peers_.find(node);
+    auto i = peers_.find({node, incarnation});
     const bool sent =
-        i != peers_.end() && i->second.incarnation == incarnation &&
+        i != peers_.end() &&
         parts_->fabric.send(i->second.id, {transport::traffic::control, type, encode(m), {}}) ==
             transport::send_result::accepted;
     if (!sent && type == proto::SUBMIT)
@@ -146,7 +147,7 @@ private:
   void connect() {
     const auto now = now_us();
     for (const auto& r : state_->table().routes) {
-      if (r.address.empty() || peers_.count(r.node) != 0)
+      if (r.address.empty() || peers_.count({r.node, r.incarnation}) != 0)
         continue;
       auto& at = dialled_[r.address];
       if (at != 0 && now < at + redial_us)
@@ -179,8 +180,8 @@ private:
   router_actor::pointer self_;
   std::unique_ptr<router_parts> parts_;
   std::unique_ptr<router_state> state_;
-  std::map<std::string, transport::peer_info> peers_;
-  std::map<std::string, std::uint64_t> dialled_; // address -> when
+  std::map<std::pair<std::string, std::uint64_t>, transport::peer_info> peers_; // name, incarnation
+  std::map<std::string, std::uint64_t> dialled_;                                // address -> when
   std::unordered_map<ticket_id, open_call> calls_;
 };
 

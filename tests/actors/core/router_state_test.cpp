@@ -117,6 +117,18 @@ TEST_CASE_METHOD(fixture, "a lost replica's requests go on elsewhere after their
   CHECK(router.stats().stale_chunks == 1);
 }
 
+TEST_CASE_METHOD(fixture, "a stranger under a node's name takes nothing from it") {
+  const auto m = submit_one(1);
+  const std::string owner = m.replica == 1 ? "a" : "b";
+  router.token_chunk(chunk(m, 0, "ab"), 1);
+  CHECK(only<send_submit>(router.node_up(owner, 2, 2)).empty()); // another incarnation's connection
+  CHECK(only<send_submit>(router.node_down(owner, 2, 3)).empty());
+  const auto events = only<deliver_event>(router.token_chunk(chunk(m, 2, "c"), 4));
+  REQUIRE(events.size() == 1);
+  CHECK(events[0].event.text == "c");
+  CHECK(only<send_submit>(router.node_down(owner, 1, 5)).size() == 1);
+}
+
 TEST_CASE_METHOD(fixture, "without a replica a request waits for the next plan") {
   const auto m = submit_one(1);
   router.token_chunk(chunk(m, 0, "ab"), 1);
