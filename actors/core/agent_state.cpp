@@ -247,6 +247,7 @@ void agent_state::welcome(const proto::welcome& m, std::uint64_t now_us, agent_e
     return;
   }
   joined_ = true;
+  rates_changed_ = true; // the heartbeat that told them may have been lost with the link
   refusals_ = 0;
   join_at_us_ = 0;
   beat_at_us_ = now_us;
