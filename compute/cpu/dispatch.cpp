@@ -2,6 +2,10 @@
 #include "compute/cpu/kernel_levels.hpp"
 #include "compute/executor.hpp"
 
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
@@ -9,6 +13,21 @@
 namespace hexgen::compute {
 
 namespace {
+
+/// Whether the CPU has byte tiles and the kernel lets this process use them: their state is large,
+/// so Linux grants it only on request (Documentation/arch/x86/xstate.rst).
+bool may_use_tiles() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  constexpr unsigned tile_and_int8 = 3U << 24;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & tile_and_int8) != tile_and_int8)
+    return false;
+  constexpr long request_permission = 0x1023;
+  constexpr long tile_data = 18;
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
 
 /// Best first.
 std::vector<const kernel_table*> runnable() {
@@ -18,7 +37,11 @@ std::vector<const kernel_table*> runnable() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
-  if (avx512 && __builtin_cpu_supports("avx512vnni"))
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  static const bool tiles = may_use_tiles();
+  if (vnni && tiles)
+    tables.push_back(&kernels_amx());
+  if (vnni)
     tables.push_back(&kernels_vnni());
   if (avx512)
     tables.push_back(&kernels_avx512());

@@ -8,5 +8,6 @@ namespace hexgen::compute {
 [[nodiscard]] const kernel_table& kernels_avx2();
 [[nodiscard]] const kernel_table& kernels_avx512();
 [[nodiscard]] const kernel_table& kernels_vnni();
+[[nodiscard]] const kernel_table& kernels_amx();
 
 } // namespace hexgen::compute

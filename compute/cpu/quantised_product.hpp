@@ -60,35 +60,62 @@ struct quantised_product {
     for (int t = 0; t < Tokens; ++t)
       sums[t] = L::set(0);
     for (std::size_t b = first; b < last; ++b) {
-      const typename L::template codes<Codes> weights(group + code_step * b);
       const scales s(group_scales + scale_step * b);
       const std::byte* ahead = group + read_ahead_bytes + (code_step + scale_step) * b;
       for (std::size_t line = 0; line < code_step + scale_step; line += 64)
         __builtin_prefetch(ahead + line);
-#pragma GCC unroll 16
-      for (int t = 0; t < Tokens; ++t) {
-        const std::size_t at = b * tile_tokens + static_cast<std::size_t>(t);
-        const std::byte* x = codes + at * block_code_bytes;
-        const block_meta& m = meta[at];
+      const std::byte* x = codes + b * tile_tokens * block_code_bytes;
+      const block_meta* m = meta + b * tile_tokens;
+      if constexpr (Tokens == tile_tokens && has_tiles) {
+        const typename L::template tile_codes<Codes> weights(group + code_step * b);
+        typename L::ints head[Tokens], tail[Tokens];
         if constexpr (scales::two_halves) {
-          const auto head = L::subtract(weights.template dot<0, 4>(x), zero * m.head);
-          const auto tail = L::subtract(weights.template dot<4, 8>(x), zero * m.tail);
-          const auto scale = L::set(m.scale);
-          sums[t] = L::fma(L::to_floats(head), L::mul(s.scale, scale), sums[t]);
-          sums[t] = L::fma(L::to_floats(tail), L::mul(s.second, scale), sums[t]);
+          weights.template dots<0, 4>(x, head);
+          weights.template dots<4, 8>(x, tail);
         } else {
-          auto dot = weights.template dot<0, 8>(x);
-          if constexpr (!scales::has_minimum)
-            dot = L::subtract(dot, zero * (m.head + m.tail));
-          sums[t] = L::fma(L::to_floats(dot), L::mul(s.scale, L::set(m.scale)), sums[t]);
-          if constexpr (scales::has_minimum)
-            sums[t] = L::fma(s.second, L::set(m.sum), sums[t]);
+          weights.template dots<0, 8>(x, head);
+        }
+#pragma GCC unroll 16
+        for (int t = 0; t < Tokens; ++t)
+          add_block(s, m[t], zero, head[t], tail[t], sums[t]);
+      } else {
+        const typename L::template codes<Codes> weights(group + code_step * b);
+#pragma GCC unroll 16
+        for (int t = 0; t < Tokens; ++t) {
+          const std::byte* at = x + static_cast<std::size_t>(t) * block_code_bytes;
+          if constexpr (scales::two_halves)
+            add_block(s, m[t], zero, weights.template dot<0, 4>(at), weights.template dot<4, 8>(at),
+                      sums[t]);
+          else
+            add_block(s, m[t], zero, weights.template dot<0, 8>(at), typename L::ints(), sums[t]);
         }
       }
     }
   }
 
 private:
+  static constexpr bool has_tiles = requires {
+    typename L::template tile_codes<Codes>;
+  };
+
+  /// One block's terms of one token; `tail` only where the halves differ.
+  static void add_block(const scales& s, const block_meta& m, int zero, typename L::ints head,
+                        [[maybe_unused]] typename L::ints tail, typename L::f& sum) {
+    const auto scale = L::set(m.scale);
+    if constexpr (scales::two_halves) {
+      head = L::subtract(head, zero * m.head);
+      tail = L::subtract(tail, zero * m.tail);
+      sum = L::fma(L::to_floats(head), L::mul(s.scale, scale), sum);
+      sum = L::fma(L::to_floats(tail), L::mul(s.second, scale), sum);
+    } else {
+      if constexpr (!scales::has_minimum)
+        head = L::subtract(head, zero * (m.head + m.tail));
+      sum = L::fma(L::to_floats(head), L::mul(s.scale, scale), sum);
+      if constexpr (scales::has_minimum)
+        sum = L::fma(s.second, L::set(m.sum), sum);
+    }
+  }
+
   static constexpr std::size_t scale_bytes_of() {
     return lane_rows * (Scales == scale_kind::half ? 2 : Scales == scale_kind::super_min ? 6 : 4);
   }
