@@ -46,8 +46,7 @@ bool frame_writer::pick(std::size_t& lane) {
       continue;
     frame taken;
     if (port_.box.pop(traffic_class, taken)) {
-      current_[lane].emplace();
-      current_[lane]->content = std::move(taken);
+      current_[lane] = outgoing{std::move(taken)};
       return true;
     }
   }
