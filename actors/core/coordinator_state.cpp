@@ -362,12 +362,16 @@ wire::routing_table coordinator_state::table() const {
                         m == nullptr ? std::string() : m->address, g.tokens_per_s,
                         g.phase == generation_phase::draining, g.kv_blocks});
   }
-  if (t.routes.empty())
+  if (t.routes.empty()) {
     t.missing = missing_;
+    t.switching =
+        served_ && (generations_.exchanging() || search_ != 0 || wanted_ == urgency::repair);
+  }
   return t;
 }
 
 void coordinator_state::publish(coordinator_effects& fx) {
+  served_ = served_ || generations_.serving() > 0;
   ++table_number_; // a table that is older than the last is ignored, so each has its number
   fx.table = table();
   const auto head = encode(*fx.table);

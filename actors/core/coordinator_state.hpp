@@ -117,6 +117,7 @@ private:
   scheduler::serving_plan plan_;          // the last one
   std::vector<std::string> plan_devices_; // names of the devices that it was made of
   std::string missing_ = "no device has joined yet";
+  bool served_ = false; // a generation has served: requests may wait for the next
   std::string last_replan_;
   std::uint64_t replans_ = 0, failures_in_a_row_ = 0;
   time_ms last_failure_ms_ = 0;

@@ -415,6 +415,12 @@ bool generation_set::uses(const std::string& node) const {
                      [&](const auto& r) { return r.second.where.nodes().count(node) != 0; });
 }
 
+std::size_t generation_set::serving() const {
+  return static_cast<std::size_t>(
+      std::count_if(records_.begin(), records_.end(),
+                    [](const auto& r) { return r.second.phase == generation_phase::serving; }));
+}
+
 double generation_set::serving_tokens_per_s() const {
   double sum = 0;
   for (const auto& [id, g] : records_)

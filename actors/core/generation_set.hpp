@@ -112,6 +112,7 @@ public:
   [[nodiscard]] bool adopting() const;
   [[nodiscard]] bool uses(const std::string& node) const;
   [[nodiscard]] double serving_tokens_per_s() const;
+  [[nodiscard]] std::size_t serving() const; // generations
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t failures() const { return failures_; }
 

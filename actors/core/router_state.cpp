@@ -73,7 +73,8 @@ router_effects router_state::submit(ticket_id id, generation_request r, time_us 
   };
   if (r.prompt.empty() || r.choices < 1 || r.params.max_tokens < 1)
     return refuse(400, "invalid_request", "an empty prompt, no choices or nothing to generate");
-  if (const auto why = not_ready(); !why.empty())
+  // While one generation makes way for the next, requests wait instead.
+  if (const auto why = not_ready(); !why.empty() && !(tokens_ && table_.switching))
     return refuse(503, "unavailable", why);
   const auto most = table_.settings.max_sequence;
   if (most > 0 && r.prompt.size() >= most)
@@ -100,6 +101,9 @@ router_effects router_state::submit(ticket_id id, generation_request r, time_us 
     auto& placed = *sequences_.emplace(request, std::move(s)).first->second;
     if (!dispatch(placed, now, out)) {
       placed.wait_until = now + options_.wait_us;
+      if (placed.ttft_ms > 0) // after its deadline an answer helps nobody
+        placed.wait_until = std::min(
+            placed.wait_until, now + static_cast<time_us>(std::min(placed.ttft_ms, 1e9) * 1e3));
       waiting_.insert(request);
     }
   }

@@ -420,6 +420,7 @@ std::string encode(const routing_table& m) {
   s->set_gone_ms(m.settings.gone_ms);
   s->set_deterministic(m.settings.deterministic);
   s->set_prefix_cache(m.settings.prefix_cache);
+  out.set_switching(m.switching);
   return out.SerializeAsString();
 }
 
@@ -449,6 +450,7 @@ routing_table decode_routing_table(std::string_view head) {
                 s.gone_ms(),
                 s.deterministic(),
                 s.prefix_cache()};
+  m.switching = in.switching();
   return m;
 }
 

@@ -129,6 +129,7 @@ struct routing_table {
   std::string missing; // when empty of routes: what is missing
   model_reference model;
   serve_settings settings;
+  bool switching = false; // no routes for the moment, a new generation is on its way
 };
 
 struct replica_status {

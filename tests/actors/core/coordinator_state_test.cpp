@@ -64,6 +64,7 @@ TEST_CASE("the cluster says what is missing until enough devices have joined") {
   CHECK(c.serving() == nullptr);
   CHECK(c.table.routes.empty());
   CHECK_FALSE(c.table.missing.empty());
+  CHECK_FALSE(c.table.switching);
   c.add("b", {{60, 100}});
   c.add("c", {{60, 100}});
   c.run_ms(3000);
@@ -105,10 +106,12 @@ TEST_CASE("when too little remains the table says so, and a new node heals it") 
   c.run_ms(3000);
   REQUIRE(c.serving() != nullptr);
   c.kill("b");
+  CHECK(c.table.routes.empty());
   c.run_ms(1000);
   CHECK(c.serving() == nullptr);
   CHECK_FALSE(c.table.missing.empty());
-  c.add("b", {{90, 100}}, 2); // the same name, a new incarnation
+  CHECK_FALSE(c.table.switching); // nothing is on its way: requests are refused at once
+  c.add("b", {{90, 100}}, 2);     // the same name, a new incarnation
   c.run_ms(5000);
   REQUIRE(c.serving() != nullptr);
   CHECK(c.serving()->where.uses("b", 2));
@@ -257,7 +260,10 @@ TEST_CASE("a better plan replaces the old one, and room is made when both do not
   REQUIRE(c.serving() != nullptr);
   const auto before = c.serving()->where.generation;
   c.add("b", {{90, 50}}); // eight times as fast, but too small for all
-  c.run_ms(8000);
+  for (int i = 0; i < 320; ++i) {
+    c.run_ms(25);
+    CHECK((!c.table.routes.empty() || c.table.switching)); // a switch refuses nobody
+  }
   REQUIRE(c.serving() != nullptr);
   CHECK(c.serving()->where.generation > before);
   CHECK(c.serving()->where.nodes().size() == 2);

@@ -232,6 +232,27 @@ TEST_CASE_METHOD(fixture, "busy is said early and in the right words") {
   CHECK(refused[0].why.retry_after_s >= 1);
 }
 
+TEST_CASE_METHOD(fixture, "while a generation makes way for the next, new requests wait") {
+  auto none = table(2, {});
+  none.switching = true;
+  router.routing_table(none, 0);
+  CHECK(router.submit(1, request(), 0).empty());
+  auto hasty = request();
+  hasty.ttft_deadline_ms = 500;
+  CHECK(router.submit(2, hasty, 0).empty());
+  CHECK(router.stats().waiting == 2);
+  CHECK(router.tick(400'000).empty());
+  const auto refused = only<refuse_submit>(router.tick(600'000)); // not past its own deadline
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].ticket == 2);
+  CHECK(refused[0].why.status == 503);
+  const auto sent =
+      only<send_submit>(router.routing_table(table(3, {route(1, 9, "a")}), 1'000'000));
+  REQUIRE(sent.size() == 1);
+  CHECK(sent[0].message.generation == 9);
+  CHECK(sent[0].message.attempt == 0);
+}
+
 TEST_CASE_METHOD(fixture, "a full replica passes a newcomer on; two full ones refuse it") {
   const auto m = submit_one(1);
   const auto second = only<send_submit>(router.request_failed(failed(m, false, 429), 1));

@@ -67,6 +67,7 @@ wire::routing_table sample_table() {
   m.model.name = "smollm2";
   m.settings.max_sequence = 2048;
   m.settings.prefix_cache = true;
+  m.switching = true;
   return m;
 }
 
@@ -108,6 +109,7 @@ TEST_CASE("messages come back as they went") {
   CHECK(chunk.cached_tokens == 16);
 
   const auto table = wire::decode_routing_table(wire::encode(sample_table()));
+  CHECK(table.switching == sample_table().switching);
   CHECK(table.routes.at(0).node == "n1");
   CHECK(table.routes.at(0).draining);
   CHECK(table.settings.max_sequence == 2048);
