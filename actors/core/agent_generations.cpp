@@ -256,6 +256,46 @@ void agent_state::fail(local_generation& g, const std::string& why, agent_effect
   to_coordinator(control(proto::GENERATION_FAILED, m), out);
 }
 
+// max(1 s, 8 x predicted) of the widest step on the slowest device here; as the coordinator judges.
+std::uint64_t agent_state::late_ms(const local_generation& g) const {
+  double widest_us = 0;
+  for (const auto& [device, stage] : g.ranks) {
+    const int layers = g.where.stages[static_cast<std::size_t>(stage)].layers;
+    widest_us = std::max(widest_us, rates_[device].prefill_us_per_token_layer * layers *
+                                            g.where.settings.max_step_tokens +
+                                        rates_[device].decode_us_per_layer * layers);
+  }
+  return std::max<std::uint64_t>(1000, static_cast<std::uint64_t>(8 * widest_us / 1000));
+}
+
+// The coordinator sees a late step in the heartbeat and has its generation released. A step that
+// goes on for a second after that holds its thread for good; when nobody has it released (the
+// coordinator is away), it has one second more.
+void agent_state::watch_devices(const std::vector<rank_progress>& progress, std::uint64_t now_us,
+                                agent_effects& out) {
+  constexpr std::uint64_t own_stall_us = 500'000, grace_us = 1'000'000;
+  constexpr std::uint64_t hung_ms = 1000;
+  if (ticked_us_ != 0 && now_us > ticked_us_ + own_stall_us)
+    watch_from_us_ = now_us + grace_us; // this process stood still, not its device alone
+  ticked_us_ = now_us;
+  if (now_us < watch_from_us_ || leaving_)
+    return;
+  for (const auto& p : progress) {
+    const auto* g = find({p.replica, p.generation});
+    if (g == nullptr)
+      continue;
+    const bool over = g->failed || g->releasing;
+    if (p.running_ms <= late_ms(*g) + (over ? hung_ms : 2 * hung_ms))
+      continue;
+    leaving_ = true;
+    out.emplace_back(agent_do::leave{"a device hangs: step " + std::to_string(p.last_step + 1) +
+                                         " has been running for " + std::to_string(p.running_ms) +
+                                         " ms",
+                                     true, true});
+    return;
+  }
+}
+
 agent_effects agent_state::rank_failed(generation_id id, const std::string& why) {
   agent_effects out;
   if (auto* g = find(id); g != nullptr)

@@ -115,6 +115,7 @@ void agent_state::join(agent_effects& out) {
   m.set_address(options_.address);
   m.set_zone(options_.zone);
   m.set_price_per_hour(options_.price_per_hour);
+  m.set_restarted_because(options_.restarted_because);
   for (std::size_t i = 0; i < options_.devices.size(); ++i)
     report(*m.add_devices(), options_.devices[i],
            i < options_.descriptions.size() ? options_.descriptions[i] : "", rates_[i]);
@@ -367,6 +368,7 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
     to_coordinator(control(proto::HEARTBEAT, m), out);
   }
   take(links_.tick(now_us), out);
+  watch_devices(progress, now_us, out);
   return out;
 }
 

@@ -35,6 +35,7 @@ struct agent_options {
   double price_per_hour = 0;
   std::vector<device_options> devices;
   std::vector<std::string> descriptions; // of each device, for people
+  std::string restarted_because;         // this process replaces one whose device hung
 };
 
 struct generation_id {
@@ -88,10 +89,12 @@ struct stop_replica { // what is still there moves elsewhere
   generation_id id;
   std::string why;
 };
-/// The agent is over: with `again` as a new incarnation, else with an error.
+/// The agent is over: with `again` as a new incarnation, else with an error. `process`: a thread of
+/// it will not end, only a new process helps.
 struct leave {
   std::string why;
   bool again = false;
+  bool process = false;
 };
 struct log {
   std::string line;
@@ -157,6 +160,9 @@ private:
   void release(generation_id id, agent_effects& out);
   void refused(const std::string& reason, std::uint64_t now_us, agent_effects& out);
   void fail(local_generation& g, const std::string& why, agent_effects& out);
+  void watch_devices(const std::vector<rank_progress>& progress, std::uint64_t now_us,
+                     agent_effects& out);
+  [[nodiscard]] std::uint64_t late_ms(const local_generation& g) const;
   void take(prober_effects effects, agent_effects& out);
   void to_coordinator(transport::frame f, agent_effects& out) const;
   [[nodiscard]] rank_spec spec_of(const placement& p, std::size_t stage, std::size_t rank) const;
@@ -177,6 +183,7 @@ private:
   compute::model_config config_;
   std::vector<device_rates> rates_; // of each device; zeros: not measured
   bool rates_changed_ = false;
+  std::uint64_t ticked_us_ = 0, watch_from_us_ = 0;
   std::map<std::uint64_t, local_generation> generations_;
 };
 

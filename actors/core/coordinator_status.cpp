@@ -41,6 +41,7 @@ json node_json(const member& m, time_ms now) {
           {"zone", m.zone},
           {"state", m.draining ? "draining" : text_of(m.phase)},
           {"why", m.suspicion},
+          {"restarted_because", m.restarted_because},
           {"load_progress", m.load_progress},
           {"heard_ms_ago", now - std::min(now, m.heard_ms)},
           {"devices", std::move(devices)}};

@@ -58,8 +58,8 @@ std::string bad_join(const transport::peer_info& peer, const proto::join& m) {
     return "only a process with the cluster token may join as a node";
   if (m.name() != peer.name || m.incarnation() != peer.incarnation)
     return "join.name and join.incarnation must be the connection's";
-  if (m.address().size() > 256 || m.zone().size() > 256)
-    return "join.address or join.zone is too long";
+  if (m.address().size() > 256 || m.zone().size() > 256 || m.restarted_because().size() > 1024)
+    return "join.address, join.zone or join.restarted_because is too long";
   if (m.devices_size() == 0 || m.devices_size() > most_devices)
     return "a node has 1 to 64 devices";
   for (int i = 0; i < m.devices_size(); ++i) {
@@ -137,6 +137,7 @@ join_outcome membership_state::join(const transport::peer_info& peer, const prot
   fresh.peer = peer.id;
   fresh.address = m.address();
   fresh.zone = m.zone();
+  fresh.restarted_because = m.restarted_because();
   fresh.joined_ms = fresh.heard_ms = now;
   fresh.plannable_ms = now;
   for (const auto& d : m.devices())
@@ -149,7 +150,10 @@ join_outcome membership_state::join(const transport::peer_info& peer, const prot
         now + std::min<time_ms>(30'000, 1000ULL << std::min<std::size_t>(left.size() - 1, 5));
   if (left.empty())
     departures_.erase(m.name());
-  out.changes.push_back({membership_change::kind::joined, fresh.name, fresh.incarnation, {}});
+  out.changes.push_back({membership_change::kind::joined, fresh.name, fresh.incarnation,
+                         fresh.restarted_because.empty()
+                             ? std::string()
+                             : "its process started anew: " + fresh.restarted_because});
   auto& placed = members_[m.name()] = std::move(fresh);
   settle(placed, now, out.changes);
   return out;

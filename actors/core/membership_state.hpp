@@ -57,8 +57,9 @@ struct member {
   std::string address, zone;
   member_phase phase = member_phase::measuring;
   bool draining = false;
-  std::string suspicion; // why it is suspect
-  bool hung = false;     // suspect for a late step although its heart beats
+  std::string suspicion;         // why it is suspect
+  std::string restarted_because; // its process replaced one whose device hung
+  bool hung = false;             // suspect for a late step although its heart beats
   time_ms joined_ms = 0, heard_ms = 0, suspect_ms = 0;
   time_ms plannable_ms = 0; // damping of flapping nodes
   std::vector<member_device> devices;

@@ -75,11 +75,18 @@ public:
         const std::lock_guard guard(mutex_);
         const auto found = ranks_.find(key);
         if (found != ranks_.end()) {
-          runtime = std::move(found->second.runtime);
-          ranks_.erase(found);
+          found->second.closing = true;
+          runtime = found->second.runtime;
         }
       }
-      runtime.reset(); // joins the rank's thread
+      // Until its thread has ended its memory is in use, and a step that hangs is still to be seen.
+      if (runtime)
+        runtime->close();
+      {
+        const std::lock_guard guard(mutex_);
+        ranks_.erase(key);
+      }
+      runtime.reset();
       done();
     });
   }
@@ -128,6 +135,7 @@ private:
   struct entry {
     rank_spec spec;
     std::shared_ptr<rank_runtime> runtime;
+    bool closing = false; // takes no frames any more
   };
 
   void enqueue(std::function<void()> task) {
@@ -156,7 +164,7 @@ private:
   [[nodiscard]] std::shared_ptr<rank_runtime> find(const generation_key& key) const {
     const std::lock_guard guard(mutex_);
     const auto found = ranks_.find(key);
-    return found == ranks_.end() ? nullptr : found->second.runtime;
+    return found == ranks_.end() || found->second.closing ? nullptr : found->second.runtime;
   }
 
   [[nodiscard]] std::shared_ptr<rank_runtime> find_rank(std::uint64_t replica,

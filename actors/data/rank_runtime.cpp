@@ -22,6 +22,10 @@ rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, comput
 }
 
 rank_runtime::~rank_runtime() {
+  close();
+}
+
+void rank_runtime::close() {
   abort("released");
   if (thread_.joinable())
     thread_.join();
@@ -31,13 +35,21 @@ void rank_runtime::start(std::uint32_t kv_blocks) {
   executor_->allocate_kv(kv_blocks);
   const std::lock_guard guard(mutex_);
   memory_bytes_ += kv_blocks * executor_->memory().kv_block_bytes;
-  thread_ = std::thread([this] { loop(); });
+  started_ = true;
+  thread_ = std::thread([this] {
+    loop();
+    const std::lock_guard ending(mutex_);
+    ended_ = true;
+    running_since_ = {};
+  });
 }
 
 void rank_runtime::abort(const std::string& reason) {
   mail_.abort(reason);
   {
     const std::lock_guard guard(mutex_);
+    if (!closing_)
+      unanswered_since_ = queue_.empty() ? steady_clock::now() : queue_.front().came;
     closing_ = true;
     queue_.clear();
   }
@@ -47,10 +59,15 @@ void rank_runtime::abort(const std::string& reason) {
 rank_progress rank_runtime::progress() const {
   const std::lock_guard guard(mutex_);
   rank_progress p{spec_.replica, spec_.generation, last_step_, 0};
-  if (running_since_ != steady_clock::time_point{})
+  // A step that nobody takes up is as late as one that does not end, and so is the end itself.
+  auto since = running_since_;
+  if (since == steady_clock::time_point{} && closing_ && started_ && !ended_)
+    since = unanswered_since_;
+  else if (since == steady_clock::time_point{} && !queue_.empty())
+    since = queue_.front().came;
+  if (since != steady_clock::time_point{})
     p.running_ms = static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - running_since_)
-            .count());
+        std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - since).count());
   return p;
 }
 
@@ -62,7 +79,7 @@ void rank_runtime::on_step(wire::step_message head, std::shared_ptr<const transp
       return;
     full = queue_.size() >= queue_limit;
     if (!full)
-      queue_.push_back({std::move(head), std::move(f)});
+      queue_.push_back({std::move(head), std::move(f), steady_clock::now()});
   }
   if (full)
     fail("more than " + std::to_string(queue_limit) + " steps are queued");
@@ -98,6 +115,7 @@ void rank_runtime::fail(const std::string& reason) {
 }
 
 void rank_runtime::loop() {
+  pthread_setname_np(pthread_self(), "hexgen-rank"); // for whoever looks with top -H
   for (;;) {
     work w;
     {

@@ -23,8 +23,7 @@ public:
                std::shared_ptr<const compute::tokenizer> tokens,
                std::unique_ptr<compute::executor> executor,
                std::function<void(std::string)> failed);
-  /// Aborts and joins.
-  ~rank_runtime();
+  ~rank_runtime(); // as close()
   rank_runtime(const rank_runtime&) = delete;
   rank_runtime& operator=(const rank_runtime&) = delete;
 
@@ -34,6 +33,8 @@ public:
   void on_collective(const wire::collective_head& head, std::shared_ptr<const transport::frame> f);
   /// A running collective leaves within 100 ms; no later step is run.
   void abort(const std::string& reason);
+  /// Aborts and joins the thread; waits for a running step. From one thread at a time.
+  void close();
   [[nodiscard]] rank_progress progress() const;
   [[nodiscard]] const rank_spec& spec() const { return spec_; }
   [[nodiscard]] std::uint64_t memory_bytes() const { return memory_bytes_; }
@@ -42,6 +43,7 @@ private:
   struct work {
     wire::step_message head;
     std::shared_ptr<const transport::frame> frame;
+    std::chrono::steady_clock::time_point came{};
   };
   static constexpr std::size_t queue_limit = 1024;
 
@@ -72,6 +74,8 @@ private:
   std::deque<work> queue_;
   bool closing_ = false;
   bool failed_once_ = false;
+  bool started_ = false, ended_ = false;                     // the thread
+  std::chrono::steady_clock::time_point unanswered_since_{}; // told to end; epoch: not yet
   std::uint64_t last_step_ = 0;
   std::chrono::steady_clock::time_point running_since_{}; // epoch: idle
   std::thread thread_;

@@ -189,7 +189,7 @@ private:
     if (auto r = parts_->replicas.remove(x.id))
       caf::anon_send(r, caf::close_atom_v, x.why);
   }
-  void perform(agent_do::leave& x) { parts_->leave(x.why, x.again); }
+  void perform(agent_do::leave& x) { parts_->leave(x.why, x.again, x.process); }
   void perform(agent_do::log& x) { parts_->log(x.line); }
 
   agent_actor::pointer self_;

@@ -4,6 +4,7 @@
 #include "actors/data/serving_shape.hpp"
 #include "actors/shell/clock.hpp"
 #include "actors/shell/fabric_gate.hpp"
+#include "actors/shell/process_restart.hpp"
 #include "actors/shell/runtime.hpp"
 #include "actors/shell/spawn.hpp"
 #include "compute/model_catalog.hpp"
@@ -72,6 +73,7 @@ public:
     agent.price_per_hour = options_.price_per_hour;
     agent.devices = options_.devices;
     agent.descriptions = options_.descriptions;
+    agent.restarted_because = restart_reason();
     log_("event=agent_started address=" + agent.address);
     {
       runtime system;
@@ -131,8 +133,11 @@ private:
       const std::lock_guard guard(model_.mutex);
       return model_.tokens;
     };
-    p.leave = [this](const std::string& why, bool again) {
-      log_("event=leaving again=" + std::to_string(again ? 1 : 0) + " why=\"" + why + "\"");
+    p.leave = [this](const std::string& why, bool again, bool process) {
+      log_("event=leaving again=" + std::to_string(again ? 1 : 0) +
+           " new_process=" + std::to_string(process ? 1 : 0) + " why=\"" + why + "\"");
+      if (process)
+        restart_process(why); // its threads cannot be waited for
       const std::lock_guard guard(mutex_);
       left_ = true;
       again_ = again;

@@ -74,7 +74,7 @@ struct agent_parts {
   std::function<compute::model_config()> config;
   std::function<std::shared_ptr<const compute::model_file>()> model;
   std::function<std::shared_ptr<const compute::tokenizer>()> tokens;
-  std::function<void(const std::string& why, bool again)> leave;
+  std::function<void(const std::string& why, bool again, bool process)> leave;
 };
 agent_actor spawn_agent(caf::actor_system& system, agent_parts parts, agent_options options);
 

@@ -88,8 +88,9 @@ void simulated_agent::ask_drain() {
       transport::frame{transport::traffic::control, proto::DRAIN_NODE, m.SerializeAsString(), {}});
 }
 
-void simulated_agent::hang(time_us for_us) {
+void simulated_agent::hang(time_us for_us, bool deaf) {
   hung_until_ = net_.now() + for_us;
+  deaf_ = deaf;
 }
 
 void simulated_agent::on_up(const transport::peer_info& peer) {
@@ -198,16 +199,7 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
                                         r == ranks_.end() ? "it was never prepared" : ""));
       });
     } else if (auto* release = std::get_if<act::release_rank>(&e)) {
-      timer(net_.chance.in(100, 20'000), [this, r = *release] {
-        const key who{r.id.replica, r.id.generation};
-        ranks_.erase(who);
-        std::erase_if(queue_, [&](const auto& s) {
-          return key{s->message.replica, s->message.generation} == who;
-        });
-        if (step_of_ == who)
-          hung_until_ = 0; // the abort flag frees the device thread
-        carry_out(agent_.rank_released(r.device, r.id));
-      });
+      timer(net_.chance.in(100, 20'000), [this, r = *release] { release_rank(r); });
     } else if (auto* abort = std::get_if<act::abort_rank>(&e)) {
       // A poisoned generation runs no further step here.
       if (const auto r = ranks_.find({abort->id.replica, abort->id.generation}); r != ranks_.end())
@@ -235,6 +227,21 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
       tell_.log(name_ + " " + line->line);
     }
   }
+}
+
+void simulated_agent::release_rank(const actors::agent_do::release_rank& r) {
+  const key who{r.id.replica, r.id.generation};
+  std::erase_if(queue_, [&](const auto& s) {
+    return key{s->message.replica, s->message.generation} == who;
+  });
+  if (step_of_ == who && running_ && deaf_ && hung_until_ > net_.now()) {
+    timer(20'000, [this, r] { release_rank(r); }); // its thread is waited for
+    return;
+  }
+  ranks_.erase(who);
+  if (step_of_ == who)
+    hung_until_ = 0; // the abort flag frees the device thread
+  carry_out(agent_.rank_released(r.device, r.id));
 }
 
 void simulated_agent::drain_limit(const key& who, std::uint32_t limit_ms) {

@@ -44,8 +44,9 @@ public:
 
   /// As operator: asks the coordinator to drain this node.
   void ask_drain();
-  /// Steps stop completing until `for_us` has passed or their generation is released.
-  void hang(time_us for_us);
+  /// Steps stop completing until `for_us` has passed or, unless `deaf`, their generation is
+  /// released.
+  void hang(time_us for_us, bool deaf = false);
   void kill();
 
   void on_up(const transport::peer_info& peer) override;
@@ -73,6 +74,7 @@ private:
   void carry_out(actors::agent_effects effects);
   void carry_out(const key& who, actors::replica_effects effects);
   void prepare(const actors::agent_do::prepare_rank& what);
+  void release_rank(const actors::agent_do::release_rank& what);
   void take_step(std::shared_ptr<const step_packet> p);
   void run_next();
   void finish_step(const std::shared_ptr<const step_packet>& p);
@@ -96,7 +98,7 @@ private:
   // By block: which sequence writes it, and in which step in flight.
   std::map<key, std::map<std::uint32_t, std::pair<std::uint64_t, std::uint64_t>>> writers_;
   std::deque<std::shared_ptr<const step_packet>> queue_; // the device thread's
-  bool running_ = false;
+  bool running_ = false, deaf_ = false;
   time_us step_from_ = 0, hung_until_ = 0;
   key step_of_{};
   std::uint64_t refused_frames_ = 0;

@@ -155,7 +155,7 @@ void world::fault() {
   case 8:
     if (m.agent) {
       log("hang the device of " + m.name);
-      m.agent->hang(net_.chance.in(500'000, 5'000'000));
+      m.agent->hang(net_.chance.in(500'000, 10'000'000), net_.chance.one_in(2));
     }
     break;
   case 9:

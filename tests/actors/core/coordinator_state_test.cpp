@@ -284,7 +284,7 @@ TEST_CASE("a device that hangs behind a healthy heartbeat is noticed") {
   c.nodes.at(home).progress = {{replica, g, 5, 900}};
   c.run_ms(500);
   CHECK_FALSE(c.logged("event=node_suspect"));
-  c.nodes.at(home).progress = {{replica, g, 5, 9000}};
+  c.nodes.at(home).progress = {{replica, g, 5, 1500}};
   c.run_ms(1000);
   CHECK(c.logged("event=node_suspect node=" + home));
   REQUIRE(c.serving() != nullptr);
@@ -292,6 +292,36 @@ TEST_CASE("a device that hangs behind a healthy heartbeat is noticed") {
   c.nodes.at(home).progress.clear();
   c.run_ms(1000);
   CHECK(c.logged("event=node_recovered node=" + home));
+}
+
+TEST_CASE("a device thread that does not come back costs its process") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto g = c.serving()->where.generation;
+  const auto replica = c.serving()->where.replica;
+  const auto home = c.serving()->where.home().node;
+  auto& n = c.nodes.at(home);
+  n.stuck = true;
+  n.progress = {{replica, g, 5, 1500}};
+  c.run_ms(500);
+  CHECK(c.logged("event=node_suspect node=" + home));
+  CHECK(n.left.empty());
+  // After this process stood still itself, its device has a second to show that it is well.
+  n.progress = {{replica, g, 5, 2500}};
+  n.frozen = true;
+  c.run_ms(600);
+  n.frozen = false;
+  c.run_ms(800);
+  CHECK(n.left.empty());
+  c.run_ms(400);
+  CHECK(n.left.find("a device hangs: step 6 has been running for 2500 ms") != std::string::npos);
+  CHECK(n.left_to_return);
+  CHECK(n.left_process);
+  REQUIRE(c.serving() != nullptr);
+  CHECK_FALSE(c.serving()->where.uses(home, 1));
 }
 
 TEST_CASE("what a node still runs of a generation that is over is released there") {

@@ -30,7 +30,8 @@ struct fake_node {
   std::set<std::uint64_t> replicas;                                          // that live here
   std::vector<rank_progress> progress;                                       // as its devices tell
   std::string left;                                                          // why it left
-  bool left_to_return = false;
+  bool left_to_return = false, left_process = false;
+  bool stuck = false; // its device threads do not end: nothing is released
 };
 
 class fake_cluster {
@@ -311,6 +312,8 @@ private:
     carry_out(n, n.state->rank_committed(x.device, x.id, {}));
   }
   void perform(fake_node& n, agent_do::release_rank& x) {
+    if (n.stuck)
+      return;
     n.held_mib.erase({x.device, x.id.generation});
     carry_out(n, n.state->rank_released(x.device, x.id));
   }
@@ -325,6 +328,7 @@ private:
   void perform(fake_node& n, agent_do::leave& x) {
     n.left = x.why;
     n.left_to_return = x.again;
+    n.left_process = x.process;
   }
   void perform(fake_node& n, agent_do::log& x) { log.push_back(n.name + ": " + x.line); }
 
