@@ -18,6 +18,9 @@ struct gpu_info {
   int capability = 0; // major * 10 + minor
 };
 
+/// Whether this program has the backend at all.
+[[nodiscard]] bool built_with_cuda();
+
 /// The machine's usable GPUs. Empty, with the reason in `why`, when there is none: built without
 /// CUDA, no driver, too old an architecture.
 [[nodiscard]] std::vector<gpu_info> list_gpus(std::string& why);
@@ -37,6 +40,9 @@ public:
   /// Like run(), and the likeliest token of each logit row to `tokens` [s.logit_rows()].
   virtual void run_greedy(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
                           std::span<std::int32_t> tokens, collective& group) = 0;
+  /// The tokens that run_choosing() would choose from these logits [choices][vocab] (for tests).
+  virtual void choose_from(std::span<const float> logits, std::span<const row_choice> choices,
+                           std::span<std::int32_t> tokens) = 0;
   /// Step after step on the device: each sequence's greedy token is the next step's id, entries'
   /// positions advance by one. `s`: one token an entry, blocks for all steps. tokens
   /// [steps][entries].

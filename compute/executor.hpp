@@ -3,6 +3,7 @@
 
 #include "compute/collective.hpp"
 #include "compute/model_file.hpp"
+#include "compute/row_choice.hpp"
 #include "compute/shard.hpp"
 #include "compute/step.hpp"
 
@@ -10,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <stdexcept>
 
 namespace hexgen::compute {
 
@@ -19,9 +21,9 @@ enum class kv_type : std::uint8_t { f32, f16, bf16, q8 };
 struct executor_options {
   kernel_kind kernels = kernel_kind::fast;
   kv_type kv = kv_type::f32;
-  int threads = 1;             // CPU worker threads, the caller's included
-  int max_step_tokens = 512;   // the widest step that will be run; sizes the activations
-  int max_logit_rows = 64;     // the most logit rows of a step
+  int threads = 1;           // CPU worker threads, the caller's included
+  int max_step_tokens = 512; // the widest step that will be run; sizes the activations
+  int max_logit_rows = 64;   // the most logit rows of a step
   /// Called while loading with (bytes done, bytes in all).
   std::function<void(std::uint64_t, std::uint64_t)> progress;
 };
@@ -34,7 +36,7 @@ struct executor_memory {
 
 /// A loaded shard with its KV pool. Not thread-safe: one device thread calls it.
 class executor {
- public:
+public:
   virtual ~executor() = default;
   [[nodiscard]] virtual const model_config& config() const = 0;
   [[nodiscard]] virtual const shard& part() const = 0;
@@ -51,6 +53,23 @@ class executor {
   /// or is wider than max_step_tokens.
   virtual void run(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
                    std::span<float> logits, collective& group) = 0;
+
+  /// Whether run_choosing() is there: a last stage of degree 1 whose device chooses tokens.
+  [[nodiscard]] virtual bool chooses_tokens() const { return false; }
+  /// run(), and each logit row's token by `choices` [s.logit_rows()] to `tokens`. Only rows with
+  /// on_host come into `logits` [s.logit_rows(), vocab], which may be empty when there is none.
+  virtual void run_choosing(const step& /*s*/, std::span<const std::int32_t> /*ids*/,
+                            std::span<float> /*hidden*/, std::span<const row_choice> /*choices*/,
+                            std::span<std::int32_t> /*tokens*/, std::span<float> /*logits*/,
+                            collective& /*group*/) {
+    throw std::logic_error("this device does not choose tokens");
+  }
+};
+
+/// The device's context is gone (a sticky CUDA error): only a new process can use it again.
+class device_lost : public std::runtime_error {
+public:
+  using std::runtime_error::runtime_error;
 };
 
 /// Loads a shard on the CPU. Throws file_error when a tensor is missing or misshapen,

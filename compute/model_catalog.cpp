@@ -44,7 +44,7 @@ std::filesystem::path resolve_model(std::string_view argument) {
       throw file_error(path.string() + ": a folder without config.json");
     return path;
   }
-  if (path.extension() != ".gguf")
+  if (path.extension() != ".gguf" && path.extension() != ".yaml")
     throw file_error(path.string() + ": neither a .gguf file nor a folder with config.json");
   return path;
 }

@@ -2,6 +2,7 @@
 
 #include "compute/files/gguf_model.hpp"
 #include "compute/files/hf_model.hpp"
+#include "compute/shape_model.hpp"
 
 #include <array>
 
@@ -59,6 +60,8 @@ std::shared_ptr<const model_file> open_model(const std::filesystem::path& path) 
   std::error_code error;
   if (std::filesystem::is_directory(path, error))
     return open_hf_model(path);
+  if (path.extension() == ".yaml")
+    return open_shape_model(path);
   if (path.extension() != ".gguf")
     throw file_error(path.string() + ": neither a .gguf file nor a folder with config.json");
   return open_gguf_model(gguf_file::open(path));

@@ -1,6 +1,7 @@
 // From logits to a token: a pure function of (parameters, prompt, emitted ids, logits).
 #pragma once
 
+#include "compute/row_choice.hpp"
 #include "compute/tokenizer.hpp"
 
 #include <cstdint>
@@ -40,9 +41,9 @@ struct token_logprob {
 
 struct sampled_token {
   token_id id = 0;
-  float logprob = 0;                  // of the model's own distribution, when asked for
-  std::vector<token_logprob> top;     // likeliest first
-  bool ends = false;                  // an end or stop id, or the length limit: the last token
+  float logprob = 0;              // of the model's own distribution, when asked for
+  std::vector<token_logprob> top; // likeliest first
+  bool ends = false;              // an end or stop id, or the length limit: the last token
   bool ends_by_length = false;
 };
 
@@ -50,7 +51,7 @@ struct sampled_token {
 /// The uniform draw of position p is Philox4x32-10 of (seed, choice, p), p counted from the first
 /// generated token, so a resumed sequence goes on as an undisturbed one.
 class sequence_sampler {
- public:
+public:
   /// `emitted`: what was already generated. `tokens` outlives the sampler.
   /// Throws std::invalid_argument for a grammar that cannot be compiled.
   sequence_sampler(sampling_params params, std::span<const token_id> prompt,
@@ -61,9 +62,14 @@ class sequence_sampler {
 
   /// Chooses the next token and takes it into the state. `logits` [vocab] is overwritten.
   sampled_token next(std::span<float> logits);
+  /// What chooses the next token from unchanged logits; nothing when that takes more than the
+  /// logits (penalties, bias, grammar, logprobs, min_tokens).
+  [[nodiscard]] std::optional<row_choice> choice() const;
+  /// Takes a token that was chosen elsewhere by choice() into the state.
+  sampled_token take(token_id id);
   [[nodiscard]] int generated() const;
 
- private:
+private:
   struct impl;
   std::unique_ptr<impl> impl_;
 };

@@ -1,5 +1,7 @@
 // hexgen doctor: what this machine has, what is missing and how to get it.
+#include "compute/cuda_backend.hpp"
 #include "compute/executor.hpp"
+#include "compute/gpu_readings.hpp"
 #include "compute/model_catalog.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
@@ -89,14 +91,15 @@ finding token() {
 }
 
 finding gpu() {
-#ifdef HEXGEN_CUDA
-  return {"CUDA backend", true, "built in", {}};
-#else
-  std::error_code none;
-  const bool card = std::filesystem::exists("/dev/nvidiactl", none);
-  return {"CUDA backend", !card, card ? "a GPU is here, but it is not built in" : "no GPU",
+  std::string why;
+  std::string cards;
+  for (const auto& g : compute::read_gpus(why))
+    cards += (cards.empty() ? "" : "; ") + compute::text_of(g);
+  if (compute::built_with_cuda())
+    return {"CUDA backend", true, "built in; " + (cards.empty() ? why : cards), {}};
+  return {"CUDA backend", cards.empty(),
+          cards.empty() ? "no GPU (" + why + ")" : "not built in, but here are " + cards,
           "install the CUDA toolkit and configure again with -DHEXGEN_CUDA=ON"};
-#endif
 }
 
 int doctor(bool as_json) {

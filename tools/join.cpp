@@ -4,11 +4,28 @@
 #include "tools/verbs.hpp"
 
 #include <CLI/CLI.hpp>
+#include <unistd.h>
 
+#include <fstream>
+#include <iterator>
 #include <memory>
 
 namespace hexgen::tools {
 namespace {
+
+/// The same command line in a new process image: what a GPU's driver kept of the old one is gone.
+void restart_this_program() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  const std::string line((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < line.size(); at = line.find('\0', at) + 1)
+    words.emplace_back(line.c_str() + at);
+  std::vector<char*> arguments;
+  for (auto& w : words)
+    arguments.push_back(w.data());
+  arguments.push_back(nullptr);
+  execv("/proc/self/exe", arguments.data());
+}
 
 struct join_flags {
   std::string address, name, model, host;
@@ -36,10 +53,15 @@ int join(const join_flags& f) {
   const auto devices = f.devices.empty() ? default_devices() : f.devices;
   for (std::size_t i = 0; i < devices.size(); ++i) {
     auto d = parse_device(devices[i], static_cast<std::uint32_t>(i));
+    if (d.options.kind == "cuda")
+      complete_gpu(d);
     o.devices.push_back(std::move(d.options));
     o.descriptions.push_back(std::move(d.description));
   }
-  return actors::run_agent(o, stop);
+  const int code = actors::run_agent(o, stop);
+  if (code == actors::agent_wants_new_process && !stop.seen())
+    restart_this_program();
+  return code;
 }
 
 } // namespace

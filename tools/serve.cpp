@@ -19,10 +19,10 @@ struct serve_flags {
   std::vector<std::string> devices, cors;
   int port = 8000, fabric_port = 7600;
   std::string max_len = "0", kv_tokens = "2048";
-  int max_step_tokens = 512, max_replicas = 0;
+  int max_step_tokens = 512, max_running = 64, max_replicas = 0;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
   double shutdown_s = 30;
-  bool no_prefix_cache = false;
+  bool no_prefix_cache = false, deterministic = false, random_weights = false;
   std::string certificate, key_file;
   fabric_flags fabric;
 };
@@ -64,7 +64,9 @@ std::vector<std::string> child_command(const serve_flags& f) {
   std::vector<std::string> out{"/proc/self/exe", "join", "--name",
                                f.name.empty() ? host_name() : f.name};
   for (const auto& d : f.devices.empty() ? default_devices() : f.devices) {
-    (void)parse_device(d, 0); // what is wrong is said here and not by the child
+    const auto device = parse_device(d, 0); // what is wrong is said here and not by the child
+    if (device.options.kind == "cuda")
+      check_gpu(device);
     out.insert(out.end(), {"--device", d});
   }
   if (!f.fabric.zone.empty())
@@ -80,6 +82,8 @@ int serve(const serve_flags& f) {
   require_key(f);
   actors::serve_process_options o;
   o.model_path = compute::resolve_model(f.model);
+  if ((std::filesystem::path(o.model_path).extension() == ".yaml") != f.random_weights)
+    throw usage_error("a shape (.yaml) and --random-weights go together");
   o.model_name =
       f.served_name.empty()
           ? (f.model == "smollm2" ? f.model : std::filesystem::path(o.model_path).stem().string())
@@ -117,7 +121,8 @@ int serve(const serve_flags& f) {
   c.settings.suspect_ms = c.membership.suspect_ms;
   c.settings.gone_ms = c.membership.gone_ms;
   c.settings.prefix_cache = !f.no_prefix_cache;
-  c.settings.deterministic = true;
+  c.settings.deterministic = f.deterministic;
+  c.settings.max_running = static_cast<std::uint32_t>(f.max_running);
   c.goal.max_replicas = f.max_replicas;
   c.layout = parse_layout(f.stages, f.layers, f.placement);
   o.child = child_command(f);
@@ -159,6 +164,14 @@ void add_serve(CLI::App& app, action& chosen) {
                        "Positions that a replica must have KV memory for at least"));
   env(verb->add_option("--max-num-batched-tokens", f->max_step_tokens, "Most tokens of one step"))
       ->check(CLI::Range(1, 65536));
+  env(verb->add_option("--max-num-seqs", f->max_running, "Most sequences of one step"))
+      ->check(CLI::Range(1, 4096));
+  verb->add_flag("--deterministic", f->deterministic,
+                 "On GPUs too a token does not depend on what else is served, at a cost (CPUs "
+                 "always)");
+  verb->add_flag("--random-weights", f->random_weights,
+                 "MODEL is a shape such as config/models/llama-2-7b.yaml: serve random weights of "
+                 "it, to measure");
   env(verb->add_option("--kernels", f->kernels, "CPU arithmetic: fast, or reference (float32)"))
       ->check(CLI::IsMember({"fast", "reference"}));
   env(verb->add_option("--kv-cache-dtype", f->kv_type, "KV cache type"))

@@ -1,5 +1,7 @@
 #include "tools/settings.hpp"
 
+#include "compute/cuda_backend.hpp"
+#include "compute/gpu_readings.hpp"
 #include "transport/secrets.hpp"
 
 #include <CLI/CLI.hpp>
@@ -91,8 +93,9 @@ parsed_device parse_device(const std::string& text, std::uint32_t index) {
     rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
     d.memory_bytes = 0; // the device's own
   } else if (d.kind != "cpu") {
-    throw usage_error("a device is cpu[:threads=N,memory=SIZE,speed=F] or cuda:N, not '" + text +
-                      "'");
+    throw usage_error(
+        "a device is cpu[:threads=N,memory=SIZE,speed=F] or cuda:N[,memory=SIZE], not '" + text +
+        "'");
   }
   std::stringstream parts(rest);
   for (std::string part; std::getline(parts, part, ',');) {
@@ -113,6 +116,44 @@ parsed_device parse_device(const std::string& text, std::uint32_t index) {
   }
   out.description = text;
   return out;
+}
+
+void check_gpu(const parsed_device& device) {
+  const std::string name = "cuda:" + std::to_string(device.options.ordinal);
+  std::string why;
+  if (!compute::built_with_cuda()) {
+    (void)compute::list_gpus(why);
+    throw usage_error(name + ": " + why);
+  }
+  const auto gpus = compute::read_gpus(why);
+  if (gpus.empty())
+    throw std::runtime_error(name + " cannot be used: " + why);
+  // NVML counts all of the machine's GPUs, CUDA the visible ones: the worker looks again.
+  if (device.options.ordinal >= static_cast<int>(gpus.size()))
+    throw std::runtime_error(name + " cannot be used: this machine has " +
+                             std::to_string(gpus.size()) + " GPU(s), counted from 0");
+}
+
+void complete_gpu(parsed_device& device) {
+  // CUDA's own context, kernels, cuBLASLt's workspaces and graphs.
+  constexpr std::uint64_t reserve_bytes = 2ULL << 30;
+  check_gpu(device);
+  std::string why;
+  for (const auto& g : compute::list_gpus(why)) {
+    if (g.ordinal != device.options.ordinal)
+      continue;
+    const auto most = g.free_bytes - std::min(g.free_bytes, reserve_bytes);
+    auto& budget = device.options.memory_bytes;
+    if (budget > most)
+      throw std::runtime_error(device.description + " has " + std::to_string(most >> 20) +
+                               " MiB left of " + std::to_string(g.memory_bytes >> 20) +
+                               " MiB, less than memory= asks for");
+    budget = budget == 0 ? most : budget;
+    device.description += " " + g.name;
+    return;
+  }
+  throw std::runtime_error(device.description +
+                           " cannot be used: " + (why.empty() ? "there is no such device" : why));
 }
 
 std::vector<std::string> default_devices() {

@@ -76,6 +76,8 @@ rank_spec agent_state::spec_of(const placement& p, std::size_t stage, std::size_
   }
   spec.replica_node = p.home().node;
   spec.executor = executor_of(p.settings);
+  spec.max_sequence = static_cast<int>(p.settings.max_sequence);
+  spec.deterministic = p.settings.deterministic;
   return spec;
 }
 

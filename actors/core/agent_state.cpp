@@ -242,7 +242,8 @@ void agent_state::welcome(const proto::welcome& m, std::uint64_t now_us, agent_e
   const auto& s = m.settings();
   if (model_ &&
       (model_->digest != model.digest || settings_.kernels != s.kernels() ||
-       settings_.kv_type != s.kv_type() || settings_.max_step_tokens != s.max_step_tokens())) {
+       settings_.kv_type != s.kv_type() || settings_.max_step_tokens != s.max_step_tokens() ||
+       settings_.max_running != s.max_running())) {
     out.emplace_back(
         agent_do::leave{"the cluster serves another model or with other settings now", true});
     return;
@@ -270,9 +271,9 @@ void agent_state::welcome(const proto::welcome& m, std::uint64_t now_us, agent_e
   if (model_)
     return;
   model_ = model;
-  settings_ = {s.kernels(),         s.kv_type(),       s.max_sequence(),
-               s.max_step_tokens(), s.heartbeat_ms(),  s.suspect_ms(),
-               s.gone_ms(),         s.deterministic(), s.prefix_cache()};
+  settings_ = {s.kernels(),      s.kv_type(),    s.max_sequence(), s.max_step_tokens(),
+               s.heartbeat_ms(), s.suspect_ms(), s.gone_ms(),      s.deterministic(),
+               s.prefix_cache(), s.max_running()};
   try {
     (void)executor_of(settings_);
   } catch (const std::invalid_argument& e) {
@@ -287,6 +288,8 @@ compute::executor_options agent_state::executor_of(const wire::serve_settings& s
   e.kernels = kernels_of(s.kernels);
   e.kv = kv_type_of(s.kv_type);
   e.max_step_tokens = static_cast<int>(std::clamp<std::uint32_t>(s.max_step_tokens, 1, 65536));
+  if (s.max_running > 0)
+    e.max_logit_rows = static_cast<int>(std::min<std::uint32_t>(s.max_running, 65536));
   return e;
 }
 

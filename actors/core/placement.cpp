@@ -106,6 +106,7 @@ std::string encode(const placement& p) {
   s->set_gone_ms(p.settings.gone_ms);
   s->set_deterministic(p.settings.deterministic);
   s->set_prefix_cache(p.settings.prefix_cache);
+  s->set_max_running(p.settings.max_running);
   return m.SerializeAsString();
 }
 
@@ -135,10 +136,11 @@ placement decode_placement(std::string_view head) {
   }
   p.model = {m.model().name(), m.model().source(), m.model().bytes(), m.model().digest()};
   const auto& s = m.settings();
-  p.settings = {s.kernels(),         s.kv_type(),       s.max_sequence(),
-                s.max_step_tokens(), s.heartbeat_ms(),  s.suspect_ms(),
-                s.gone_ms(),         s.deterministic(), s.prefix_cache()};
+  p.settings = {s.kernels(),      s.kv_type(),    s.max_sequence(), s.max_step_tokens(),
+                s.heartbeat_ms(), s.suspect_ms(), s.gone_ms(),      s.deterministic(),
+                s.prefix_cache(), s.max_running()};
   require(p.settings.max_step_tokens <= 65536, "settings.max_step_tokens");
+  require(p.settings.max_running <= 65536, "settings.max_running");
   require(p.settings.max_sequence <= (1U << 20), "settings.max_sequence");
   return p;
 }

@@ -420,6 +420,7 @@ std::string encode(const routing_table& m) {
   s->set_gone_ms(m.settings.gone_ms);
   s->set_deterministic(m.settings.deterministic);
   s->set_prefix_cache(m.settings.prefix_cache);
+  s->set_max_running(m.settings.max_running);
   out.set_switching(m.switching);
   return out.SerializeAsString();
 }
@@ -439,17 +440,19 @@ routing_table decode_routing_table(std::string_view head) {
   m.model = {c.text(in.model().name(), "model.name"), c.text(in.model().source(), "model.source"),
              in.model().bytes(), c.text(in.model().digest(), "model.digest")};
   const auto& s = in.settings();
-  m.settings = {c.text(s.kernels(), "settings.kernels"),
-                c.text(s.kv_type(), "settings.kv_type"),
-                c.within<std::uint32_t>(s.max_sequence(), 0, limits::sequence_tokens,
-                                        "settings.max_sequence"),
-                c.within<std::uint32_t>(s.max_step_tokens(), 0, limits::step_tokens,
-                                        "settings.max_step_tokens"),
-                s.heartbeat_ms(),
-                s.suspect_ms(),
-                s.gone_ms(),
-                s.deterministic(),
-                s.prefix_cache()};
+  m.settings = {
+      c.text(s.kernels(), "settings.kernels"),
+      c.text(s.kv_type(), "settings.kv_type"),
+      c.within<std::uint32_t>(s.max_sequence(), 0, limits::sequence_tokens,
+                              "settings.max_sequence"),
+      c.within<std::uint32_t>(s.max_step_tokens(), 0, limits::step_tokens,
+                              "settings.max_step_tokens"),
+      s.heartbeat_ms(),
+      s.suspect_ms(),
+      s.gone_ms(),
+      s.deterministic(),
+      s.prefix_cache(),
+      c.within<std::uint32_t>(s.max_running(), 0, limits::step_tokens, "settings.max_running")};
   m.switching = in.switching();
   return m;
 }

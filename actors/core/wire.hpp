@@ -121,6 +121,7 @@ struct serve_settings {
   std::uint32_t max_sequence = 0, max_step_tokens = 0;
   std::uint32_t heartbeat_ms = 0, suspect_ms = 0, gone_ms = 0;
   bool deterministic = false, prefix_cache = false;
+  std::uint32_t max_running = 0; // sequences of one step; 0: 64
 };
 
 struct routing_table {

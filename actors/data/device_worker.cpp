@@ -1,5 +1,6 @@
 #include "actors/data/device_worker.hpp"
 
+#include "actors/data/device_backend.hpp"
 #include "actors/data/rank_runtime.hpp"
 #include "transport/proto/hexgen.pb.h"
 
@@ -14,10 +15,9 @@ using generation_key = std::pair<std::uint64_t, std::uint64_t>; // replica, gene
 
 class thread_device_worker final : public device_worker {
 public:
-  thread_device_worker(device_options options, data_plane& out,
-                       std::function<void(std::uint64_t, std::uint64_t, std::string)> failed)
-      : options_(std::move(options)), out_(out), failed_(std::move(failed)),
-        loader_([this] { loader_loop(); }) {}
+  thread_device_worker(device_options options, data_plane& out, device_signals signals)
+      : options_(std::move(options)), backend_(make_device_backend(options_)), out_(out),
+        signals_(std::move(signals)), loader_([this] { loader_loop(); }) {}
 
   ~thread_device_worker() override {
     {
@@ -58,6 +58,10 @@ public:
       }
       try {
         runtime->start(kv_blocks);
+      } catch (const compute::device_lost& e) {
+        signals_.lost(e.what());
+        done(e.what());
+        return;
       } catch (const std::exception& e) {
         done(std::string("the KV pool cannot be allocated: ") + e.what());
         return;
@@ -127,7 +131,14 @@ public:
   void measure(std::shared_ptr<const compute::model_file> model, compute::executor_options options,
                std::function<void(device_rates)> done) override {
     enqueue([this, model = std::move(model), options, done = std::move(done)] {
-      done(measure_now(model, options));
+      device_rates rates; // none: the device cannot run the model, which prepare() will say
+      try {
+        rates = measure_now(model, options);
+      } catch (const compute::device_lost& e) {
+        signals_.lost(e.what());
+      } catch (const std::exception&) {
+      }
+      done(rates);
     });
   }
 
@@ -194,8 +205,9 @@ private:
     const std::uint64_t used = memory_in_use(key);
     const std::uint64_t budget = options_.memory_bytes > used ? options_.memory_bytes - used : 0;
     try {
-      spec.executor.threads = options_.threads;
-      result.memory = compute::cpu_executor_memory(*model, spec.part, spec.executor);
+      const executor_request wanted{model, spec.part, spec.executor, spec.max_sequence,
+                                    spec.deterministic};
+      result.memory = backend_->memory(wanted);
       const std::uint64_t need = result.memory.weight_bytes + result.memory.activation_bytes +
                                  result.memory.kv_block_bytes;
       if (need > budget) {
@@ -204,7 +216,7 @@ private:
                        std::to_string(budget);
         return result;
       }
-      auto executor = compute::make_cpu_executor(model, spec.part, spec.executor);
+      auto executor = backend_->make(wanted);
       result.memory = executor->memory();
       const auto left =
           budget - std::min(budget, result.memory.weight_bytes + result.memory.activation_bytes);
@@ -214,7 +226,9 @@ private:
       result.kv_blocks = static_cast<std::uint32_t>(std::min<std::uint64_t>(fits, max_kv_blocks));
       auto runtime = std::make_shared<rank_runtime>(
           spec, options_.speed, out_, slot_, std::move(tokens), std::move(executor),
-          [this, key](const std::string& reason) { failed_(key.first, key.second, reason); });
+          rank_signals{
+              [this, key](const std::string& why) { signals_.failed(key.first, key.second, why); },
+              signals_.lost});
       const std::lock_guard guard(mutex_);
       const auto found = ranks_.find(key);
       if (found == ranks_.end()) {
@@ -222,6 +236,9 @@ private:
         return result;
       }
       found->second.runtime = std::move(runtime);
+    } catch (const compute::device_lost& e) {
+      result.error = e.what();
+      signals_.lost(e.what());
     } catch (const std::exception& e) {
       result.error = e.what();
     }
@@ -234,8 +251,9 @@ private:
   static constexpr std::uint64_t max_kv_blocks = 1U << 16;
 
   const device_options options_;
+  const std::unique_ptr<device_backend> backend_;
   data_plane& out_;
-  std::function<void(std::uint64_t, std::uint64_t, std::string)> failed_;
+  const device_signals signals_;
   compute_slot slot_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
@@ -265,11 +283,10 @@ thread_device_worker::measure_now(const std::shared_ptr<const compute::model_fil
                                   compute::executor_options options) {
   // A few layers, so that their weights do not all stay in the nearest cache.
   constexpr int measured_layers = 6;
-  constexpr int prefill_tokens = 64;
-  constexpr int kv_blocks = (prefill_tokens + 64) / compute::block_tokens;
+  const int prefill_tokens = backend_->measured_prompt_tokens();
+  const auto kv_blocks = static_cast<std::uint32_t>((prefill_tokens + 64) / compute::block_tokens);
   const auto& config = model->config();
   const int layers = std::min(measured_layers, config.layers);
-  options.threads = options_.threads;
   options.max_step_tokens = prefill_tokens;
   options.max_logit_rows = 1;
   options.progress = nullptr;
@@ -289,7 +306,7 @@ thread_device_worker::measure_now(const std::shared_ptr<const compute::model_fil
     auto part = compute::make_shards(config, 0, layers, {1.0}).front();
     part.first = false;
     part.last = false;
-    auto executor = compute::make_cpu_executor(model, part, options);
+    auto executor = backend_->make({model, part, options, prefill_tokens + 64});
     executor->allocate_kv(kv_blocks);
     std::vector<float> hidden(static_cast<std::size_t>(prefill_tokens * config.hidden), 0.01F);
     const std::span<float> one(hidden.data(), static_cast<std::size_t>(config.hidden));
@@ -305,7 +322,7 @@ thread_device_worker::measure_now(const std::shared_ptr<const compute::model_fil
     // The head alone: the last layer with it, less the layer.
     auto part = compute::make_shards(config, config.layers - 1, 1, {1.0}).front();
     part.first = false;
-    auto executor = compute::make_cpu_executor(model, part, options);
+    auto executor = backend_->make({model, part, options, prefill_tokens + 64});
     executor->allocate_kv(kv_blocks);
     decode.entries[0].logits = 1;
     std::vector<float> hidden(static_cast<std::size_t>(config.hidden), 0.01F);
@@ -321,10 +338,9 @@ thread_device_worker::measure_now(const std::shared_ptr<const compute::model_fil
 
 } // namespace
 
-std::unique_ptr<device_worker>
-make_device_worker(device_options options, data_plane& out,
-                   std::function<void(std::uint64_t, std::uint64_t, std::string)> failed) {
-  return std::make_unique<thread_device_worker>(std::move(options), out, std::move(failed));
+std::unique_ptr<device_worker> make_device_worker(device_options options, data_plane& out,
+                                                  device_signals signals) {
+  return std::make_unique<thread_device_worker>(std::move(options), out, std::move(signals));
 }
 
 } // namespace hexgen::actors

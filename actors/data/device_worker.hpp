@@ -35,6 +35,8 @@ struct rank_spec {
   std::uint32_t next_device = 0;
   std::string replica_node; // where step results go
   compute::executor_options executor;
+  int max_sequence = 0;       // tokens; 0: the model's own context
+  bool deterministic = false; // of a GPU: bits do not depend on the batch
 };
 
 struct prepare_result {
@@ -83,9 +85,15 @@ public:
                        std::function<void(device_rates)> done) = 0;
 };
 
-/// `failed(replica, generation, reason)`: a step of it broke (any worker thread).
+struct device_signals {
+  /// (replica, generation, reason): a step of it broke.
+  std::function<void(std::uint64_t, std::uint64_t, std::string)> failed;
+  /// The device can only be used again by a new process (compute::device_lost).
+  std::function<void(std::string)> lost;
+};
+
+/// Signals come from any of the worker's threads.
 [[nodiscard]] std::unique_ptr<device_worker>
-make_device_worker(device_options options, data_plane& out,
-                   std::function<void(std::uint64_t, std::uint64_t, std::string)> failed);
+make_device_worker(device_options options, data_plane& out, device_signals signals);
 
 } // namespace hexgen::actors

@@ -11,10 +11,9 @@ using std::chrono::steady_clock;
 
 rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
                            std::shared_ptr<const compute::tokenizer> tokens,
-                           std::unique_ptr<compute::executor> executor,
-                           std::function<void(std::string)> failed)
+                           std::unique_ptr<compute::executor> executor, rank_signals signals)
     : spec_(std::move(spec)), out_(out), slot_(slot), tokens_(std::move(tokens)),
-      executor_(std::move(executor)), failed_(std::move(failed)), limiter_(speed),
+      executor_(std::move(executor)), signals_(std::move(signals)), limiter_(speed),
       group_({spec_.replica, spec_.generation, spec_.stage, spec_.part.rank, spec_.rank_nodes}, out,
              mail_, slot_, limiter_) {
   const auto memory = executor_->memory();
@@ -111,7 +110,7 @@ void rank_runtime::fail(const std::string& reason) {
   f.type = proto::STEP_RESULT;
   f.head = wire::encode(result);
   out_.send(spec_.replica_node, std::move(f));
-  failed_(reason);
+  signals_.failed(reason);
 }
 
 void rank_runtime::loop() {
@@ -130,6 +129,11 @@ void rank_runtime::loop() {
     }
     try {
       run_step(std::move(w));
+    } catch (const compute::device_lost& e) {
+      fail(e.what());
+      if (signals_.lost)
+        signals_.lost(e.what());
+      return;
     } catch (const std::exception& e) {
       fail(e.what());
       return;
@@ -193,9 +197,12 @@ void rank_runtime::run_step(work w) {
 void rank_runtime::forward(wire::step_message& head,
                            const std::shared_ptr<std::vector<float>>& hidden) {
   const auto rows = static_cast<std::size_t>(head.work.logit_rows());
+  const bool samples = last() && leader();
+  const bool chooses = samples && executor_->chooses_tokens() && spec_.rank_nodes.size() == 1;
   std::span<float> logits;
-  if (last() && leader()) {
+  if (samples)
     open_sequences(head);
+  if (samples && !chooses) {
     logits_.resize(rows * static_cast<std::size_t>(executor_->config().vocab));
     logits = logits_;
   }
@@ -204,9 +211,13 @@ void rank_runtime::forward(wire::step_message& head,
   {
     const std::lock_guard turn(slot_);
     group_.begin_step(head.step);
-    executor_->run(head.work, head.ids, *hidden, logits, group_);
-    if (last() && leader())
-      sample(head, logits, result);
+    if (chooses) {
+      run_choosing(head, *hidden, result);
+    } else {
+      executor_->run(head.work, head.ids, *hidden, logits, group_);
+      if (samples)
+        sample(head, logits, result);
+    }
     compute_us = group_.end_step();
   }
   mail_.forget_before(head.step);
@@ -245,13 +256,55 @@ void rank_runtime::sample(const wire::step_message& head, std::span<float> logit
     if (entry.logits == 0)
       continue;
     row += static_cast<std::size_t>(entry.logits);
-    const auto found = samplers_.find(entry.sequence);
-    if (found == samplers_.end())
-      throw std::runtime_error("sequence " + std::to_string(entry.sequence) + " was never opened");
+    auto& sampler = sampler_of(entry.sequence);
     wire::sampled out;
     out.sequence = entry.sequence;
-    out.index = found->second.generated();
-    out.token = found->second.next(logits.subspan((row - 1) * vocab, vocab));
+    out.index = sampler.generated();
+    out.token = sampler.next(logits.subspan((row - 1) * vocab, vocab));
+    result.tokens.push_back(std::move(out));
+  }
+}
+
+compute::sequence_sampler& rank_runtime::sampler_of(std::uint64_t sequence) {
+  const auto found = samplers_.find(sequence);
+  if (found == samplers_.end())
+    throw std::runtime_error("sequence " + std::to_string(sequence) + " was never opened");
+  return found->second;
+}
+
+void rank_runtime::run_choosing(const wire::step_message& head, std::span<float> hidden,
+                                wire::step_result& result) {
+  const auto vocab = static_cast<std::size_t>(executor_->config().vocab);
+  const auto rows = static_cast<std::size_t>(head.work.logit_rows());
+  std::vector<compute::row_choice> choices(rows); // rows that nobody samples from: the likeliest
+  std::vector<std::int32_t> tokens(rows);
+  std::size_t row = 0;
+  bool on_host = false;
+  for (const auto& entry : head.work.entries) {
+    if (entry.logits == 0)
+      continue;
+    row += static_cast<std::size_t>(entry.logits);
+    if (const auto choice = sampler_of(entry.sequence).choice())
+      choices[row - 1] = *choice;
+    else
+      on_host = choices[row - 1].on_host = true;
+  }
+  if (on_host)
+    logits_.resize(std::max(logits_.size(), rows * vocab));
+  const std::span<float> logits =
+      on_host ? std::span<float>(logits_).first(rows * vocab) : std::span<float>();
+  executor_->run_choosing(head.work, head.ids, hidden, choices, tokens, logits, group_);
+  row = 0;
+  for (const auto& entry : head.work.entries) {
+    if (entry.logits == 0)
+      continue;
+    row += static_cast<std::size_t>(entry.logits);
+    auto& sampler = sampler_of(entry.sequence);
+    wire::sampled out;
+    out.sequence = entry.sequence;
+    out.index = sampler.generated();
+    out.token = choices[row - 1].on_host ? sampler.next(logits.subspan((row - 1) * vocab, vocab))
+                                         : sampler.take(tokens[row - 1]);
     result.tokens.push_back(std::move(out));
   }
 }

@@ -15,14 +15,18 @@
 
 namespace hexgen::actors {
 
+struct rank_signals {
+  std::function<void(std::string)> failed;
+  std::function<void(std::string)> lost; // the device, too: compute::device_lost; may be empty
+};
+
 /// Runs steps strictly in the order of their numbers. Thread-safe; `failed(reason)` is called once,
 /// from the rank's thread, and the generation is poisoned from then on.
 class rank_runtime {
 public:
   rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
                std::shared_ptr<const compute::tokenizer> tokens,
-               std::unique_ptr<compute::executor> executor,
-               std::function<void(std::string)> failed);
+               std::unique_ptr<compute::executor> executor, rank_signals signals);
   ~rank_runtime(); // as close()
   rank_runtime(const rank_runtime&) = delete;
   rank_runtime& operator=(const rank_runtime&) = delete;
@@ -51,6 +55,10 @@ private:
   void run_step(work w);
   void forward(wire::step_message& head, const std::shared_ptr<std::vector<float>>& hidden);
   void sample(const wire::step_message& head, std::span<float> logits, wire::step_result& result);
+  /// run() and sample() in one, with tokens that the device chooses where it can.
+  void run_choosing(const wire::step_message& head, std::span<float> hidden,
+                    wire::step_result& result);
+  [[nodiscard]] compute::sequence_sampler& sampler_of(std::uint64_t sequence);
   void open_sequences(const wire::step_message& head);
   void fail(const std::string& reason);
   [[nodiscard]] bool leader() const { return spec_.part.rank == 0; }
@@ -61,7 +69,7 @@ private:
   compute_slot& slot_;
   std::shared_ptr<const compute::tokenizer> tokens_;
   std::unique_ptr<compute::executor> executor_;
-  std::function<void(std::string)> failed_;
+  rank_signals signals_;
   speed_limiter limiter_;
   collective_mailbox mail_;
   link_collective group_;

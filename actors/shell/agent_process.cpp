@@ -53,13 +53,19 @@ public:
   int run(stop_signal& stop) {
     for (const auto& d : options_.devices)
       workers_.push_back(make_device_worker(
-          d, links_, [this](std::uint64_t replica, std::uint64_t generation, std::string why) {
-            device_event e;
-            e.what = device_event::kind::failed;
-            e.id = {replica, generation};
-            e.error = std::move(why);
-            tell(std::move(e));
-          }));
+          d, links_,
+          {[this](std::uint64_t replica, std::uint64_t generation, std::string why) {
+             device_event e;
+             e.what = device_event::kind::failed;
+             e.id = {replica, generation};
+             e.error = std::move(why);
+             tell(std::move(e));
+           },
+           [this](const std::string& why) {
+             log_("event=device_lost why=\"" + why + "\"");
+             const std::lock_guard guard(mutex_);
+             lost_ = left_ = true;
+           }}));
     links_.attach(*fabric_, [this](std::shared_ptr<const transport::frame> f) {
       data_frame(0, std::move(f));
     });
@@ -102,6 +108,8 @@ public:
     const std::lock_guard guard(mutex_);
     if (stop.seen())
       return 0;
+    if (lost_)
+      return agent_wants_new_process;
     return again_ ? -1 : 1;
   }
 
@@ -230,7 +238,7 @@ private:
   std::thread opener_;
   mutable std::mutex mutex_;
   agent_actor agent_;
-  bool left_ = false, again_ = false;
+  bool left_ = false, again_ = false, lost_ = false;
   std::atomic<std::uint64_t> refused_{0};
 };
 

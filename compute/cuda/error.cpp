@@ -1,5 +1,7 @@
 #include "compute/cuda/error.hpp"
 
+#include "compute/executor.hpp"
+
 namespace hexgen::compute::cuda {
 
 void check(cudaError_t status, const char* call, const char* file, int line) {
@@ -11,9 +13,11 @@ void check(cudaError_t status, const char* call, const char* file, int line) {
                            status == cudaErrorInvalidDevice ||
                            status == cudaErrorInvalidConfiguration;
   (void)cudaGetLastError();
-  throw cuda_error(std::string(call) + " failed: " + cudaGetErrorString(status) + " (" + file +
-                       ":" + std::to_string(line) + ")",
-                   !recoverable);
+  const auto what = std::string(call) + " failed: " + cudaGetErrorString(status) + " (" + file +
+                    ":" + std::to_string(line) + ")";
+  if (recoverable)
+    throw cuda_error(what);
+  throw device_lost(what);
 }
 
 } // namespace hexgen::compute::cuda

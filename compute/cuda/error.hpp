@@ -8,17 +8,13 @@
 
 namespace hexgen::compute::cuda {
 
-/// A CUDA call that failed. `sticky`: the context is lost and the process must end.
+/// A CUDA call that failed and left the context usable (no memory, a bad argument).
 class cuda_error : public std::runtime_error {
 public:
-  cuda_error(const std::string& what, bool sticky) : std::runtime_error(what), sticky_(sticky) {}
-  [[nodiscard]] bool sticky() const { return sticky_; }
-
-private:
-  bool sticky_;
+  using std::runtime_error::runtime_error;
 };
 
-/// Throws cuda_error unless `status` is success.
+/// Throws unless `status` is success: cuda_error, or device_lost when the error is sticky.
 void check(cudaError_t status, const char* call, const char* file, int line);
 
 } // namespace hexgen::compute::cuda

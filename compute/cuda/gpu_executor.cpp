@@ -1,6 +1,7 @@
 // The model graph on one GPU: a shard's layers over paged KV, in one stream.
 #include "compute/cpu/rope.hpp"
 #include "compute/cuda/attention.hpp"
+#include "compute/cuda/choose.hpp"
 #include "compute/cuda/gemm.hpp"
 #include "compute/cuda/kernels.hpp"
 #include "compute/cuda/skinny.hpp"
@@ -66,6 +67,8 @@ public:
     }
     host_hidden_ = pinned_buffer<float>(t * h);
     host_chosen_ = pinned_buffer<std::int32_t>(static_cast<std::size_t>(logit_capacity()));
+    host_choices_ = pinned_buffer<row_choice>(static_cast<std::size_t>(logit_capacity()));
+    choices_ = device_buffer<row_choice>(static_cast<std::size_t>(logit_capacity()));
     make_rope_table();
   }
 
@@ -114,6 +117,40 @@ public:
                                       stream_));
     HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
     std::copy_n(host_chosen_.data(), rows, tokens.begin());
+  }
+
+  [[nodiscard]] bool chooses_tokens() const override { return part_.last && part_.degree == 1; }
+
+  void run_choosing(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
+                    std::span<const row_choice> choices, std::span<std::int32_t> tokens,
+                    std::span<float> logits, collective& group) override {
+    if (!chooses_tokens())
+      throw std::invalid_argument("run_choosing serves a last stage of degree 1");
+    const auto rows = static_cast<std::size_t>(s.logit_rows());
+    forward(s, ids, hidden, group);
+    choose_rows(rows, choices);
+    const auto width = static_cast<std::size_t>(local_.vocab);
+    for (std::size_t r = 0; r < rows; ++r)
+      if (choices[r].on_host)
+        HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_logits_.data() + r * width,
+                                          logits_.data() + r * width, width * sizeof(float),
+                                          cudaMemcpyDeviceToHost, stream_));
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    std::copy_n(host_chosen_.data(), rows, tokens.begin());
+    for (std::size_t r = 0; r < rows; ++r)
+      if (choices[r].on_host)
+        std::copy_n(host_logits_.data() + r * width, width,
+                    logits.begin() + static_cast<std::ptrdiff_t>(r * width));
+  }
+
+  void choose_from(std::span<const float> logits, std::span<const row_choice> choices,
+                   std::span<std::int32_t> tokens) override {
+    HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(logits_.data(), logits.data(), logits.size_bytes(),
+                                      cudaMemcpyHostToDevice, stream_));
+    choose_rows(choices.size(), choices);
+    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    std::copy_n(host_chosen_.data(), choices.size(), tokens.begin());
   }
 
   void decode_greedy(const step& s, std::span<const std::int32_t> ids, int steps,
@@ -201,6 +238,18 @@ private:
       skinny(x, w, y, m, n, k, stream_);
     else
       gemm_.run(x, w, y, padded(m), n, k, n, stream_);
+  }
+
+  /// Queues the choice of `rows` tokens from logits_ and their way to host_chosen_.
+  void choose_rows(std::size_t rows, std::span<const row_choice> choices) {
+    std::copy_n(choices.begin(), rows, host_choices_.data());
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(choices_.data(), host_choices_.data(),
+                                      rows * sizeof(row_choice), cudaMemcpyHostToDevice, stream_));
+    choose(logits_.data(), choices_.data(), buffers_.device().chosen, static_cast<int>(rows),
+           local_.vocab, stream_);
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_chosen_.data(), buffers_.device().chosen,
+                                      rows * sizeof(std::int32_t), cudaMemcpyDeviceToHost,
+                                      stream_));
   }
 
   /// Sums delta over the ranks, in rank order on every rank.
@@ -481,12 +530,18 @@ private:
   device_buffer<std::int32_t> history_, counter_;
   pinned_buffer<float> host_hidden_, host_logits_;
   pinned_buffer<std::int32_t> host_chosen_;
+  pinned_buffer<row_choice> host_choices_;
+  device_buffer<row_choice> choices_;
   std::uint32_t blocks_ = 0;
   std::map<std::tuple<int, int, bool>, std::unique_ptr<graph>> graphs_;
 };
 
 } // namespace
 } // namespace cuda
+
+bool built_with_cuda() {
+  return true;
+}
 
 std::vector<gpu_info> list_gpus(std::string& why) {
   int count = 0;

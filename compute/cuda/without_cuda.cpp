@@ -6,10 +6,14 @@
 namespace hexgen::compute {
 namespace {
 
-constexpr const char* reason = "this program was built without CUDA (configure with "
-                               "-DHEXGEN_CUDA=ON where the CUDA toolkit is installed)";
+constexpr const char* reason = "this program was built without CUDA: configure with cmake "
+                               "-DHEXGEN_CUDA=ON where the CUDA toolkit is installed";
 
 } // namespace
+
+bool built_with_cuda() {
+  return false;
+}
 
 std::vector<gpu_info> list_gpus(std::string& why) {
   why = reason;

@@ -19,6 +19,8 @@ public:
   void add_output(token_id id);
   /// Forbidden tokens (-infinity) stay so; all others stay finite.
   void apply(std::span<float> logits) const;
+  /// Whether apply() may change anything.
+  [[nodiscard]] bool active() const;
 
 private:
   struct seen {
@@ -26,7 +28,6 @@ private:
     std::uint32_t outputs = 0;
   };
   seen& entry(token_id id);
-  [[nodiscard]] bool active() const;
   float repetition_, presence_, frequency_;
   std::vector<seen> seen_;
   std::unordered_map<token_id, std::size_t> places_; // id to index of seen_

@@ -77,6 +77,18 @@ struct sequence_sampler::impl {
     ++generated;
   }
 
+  /// Takes the chosen token and says whether it is the last.
+  void accept(sampled_token& chosen) {
+    accept(chosen.id);
+    chosen.ends = ends_with(chosen.id);
+    if (!chosen.ends && generated >= params.max_tokens)
+      chosen.ends = chosen.ends_by_length = true;
+  }
+
+  [[nodiscard]] double draw() const {
+    return uniform_draw(params.seed, params.choice, static_cast<std::uint64_t>(generated));
+  }
+
   [[nodiscard]] bool ends_with(token_id id) const {
     return std::binary_search(ends.begin(), ends.end(), id);
   }
@@ -100,9 +112,8 @@ struct sequence_sampler::impl {
   token_id choose(std::span<float> logits) {
     if (params.temperature < greedy_below)
       return token_selector::argmax(logits);
-    return selector.draw(
-        logits, {params.temperature, params.top_k, params.top_p, params.min_p},
-        uniform_draw(params.seed, params.choice, static_cast<std::uint64_t>(generated)));
+    return selector.draw(logits, {params.temperature, params.top_k, params.top_p, params.min_p},
+                         draw());
   }
 
   // Of the model's own distribution: log_softmax of the logits before anything changed them.
@@ -152,10 +163,31 @@ sampled_token sequence_sampler::next(std::span<float> logits) {
     out.id = std::clamp(s.tokens->eos(), 0, static_cast<token_id>(logits.size()) - 1);
   if (s.params.logprobs >= 0)
     s.fill_logprobs(out);
-  s.accept(out.id);
-  out.ends = stuck || s.ends_with(out.id);
-  if (!out.ends && s.generated >= s.params.max_tokens)
-    out.ends = out.ends_by_length = true;
+  s.accept(out);
+  out.ends = stuck || out.ends;
+  return out;
+}
+
+std::optional<row_choice> sequence_sampler::choice() const {
+  const auto& s = *impl_;
+  const auto& p = s.params;
+  if (s.grammar || !p.logit_bias.empty() || p.logprobs >= 0 || s.generated < p.min_tokens ||
+      s.penalties.active() || p.top_k > most_top_k)
+    return std::nullopt;
+  row_choice out;
+  out.temperature = p.temperature;
+  out.top_k = std::max(p.top_k, 0);
+  out.top_p = p.top_p;
+  out.min_p = p.min_p;
+  if (p.temperature >= greedy_below)
+    out.uniform = s.draw();
+  return out;
+}
+
+sampled_token sequence_sampler::take(token_id id) {
+  sampled_token out;
+  out.id = id;
+  impl_->accept(out);
   return out;
 }
 

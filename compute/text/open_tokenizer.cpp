@@ -1,5 +1,6 @@
 #include "compute/files/gguf.hpp"
 #include "compute/model_file.hpp"
+#include "compute/shape_model.hpp"
 #include "compute/text/tokenizer_readers.hpp"
 #include "compute/tokenizer.hpp"
 
@@ -32,6 +33,8 @@ std::string read_text(const std::filesystem::path& path) {
 
 std::shared_ptr<const tokenizer> open_tokenizer(const std::filesystem::path& path) {
   std::error_code error;
+  if (path.extension() == ".yaml")
+    return open_shape_tokenizer(path);
   if (!std::filesystem::is_directory(path, error))
     return tokenizer_of_gguf(*gguf_file::open(path));
   const tokenizer_settings settings{read_text(path / "tokenizer_config.json"),

@@ -1,3 +1,5 @@
+#include "compute/cuda_backend.hpp"
+#include "compute/gpu_readings.hpp"
 #include "tests/catch.hpp"
 #include "tools/cluster_table.hpp"
 #include "tools/layout_option.hpp"
@@ -23,6 +25,7 @@ TEST_CASE("devices are described in one word") {
   CHECK(d.speed == 0.6);
   CHECK(parse_device("cpu", 0).options.memory_bytes > 0);
   CHECK(parse_device("cuda:1", 0).options.ordinal == 1);
+  CHECK(parse_device("cuda:0,memory=40GiB", 0).options.memory_bytes == 40ULL << 30);
   for (const char* bad :
        {"gpu:0", "cpu:threads=0", "cpu:threads=1.5", "cpu:speed=0", "cpu:speed=1.1",
         "cpu:speed=nan", "cpu:colour=red", "cuda:x", "cpu:memory="})
@@ -65,4 +68,22 @@ TEST_CASE("a cluster's status becomes a table, whatever is missing in it") {
   CHECK(table.find("why: memory") != std::string::npos);
   CHECK_THROWS_AS(cluster_table("[1]"), std::runtime_error);
   CHECK_THROWS_AS(cluster_table("{"), std::runtime_error);
+}
+
+TEST_CASE("a GPU that cannot be used is refused with what is missing") {
+  std::string why;
+  if (!hexgen::compute::read_gpus(why).empty())
+    return; // this machine has one
+  const auto device = parse_device("cuda:3", 0);
+  try {
+    check_gpu(device);
+    FAIL("there is no GPU here");
+  } catch (const std::runtime_error& e) {
+    const std::string what = e.what();
+    CHECK(what.find("cuda:3") != std::string::npos);
+    if (hexgen::compute::built_with_cuda())
+      CHECK(what.find(why) != std::string::npos);
+    else
+      CHECK(what.find("-DHEXGEN_CUDA=ON") != std::string::npos);
+  }
 }

@@ -1,6 +1,9 @@
 // GPU tables in one command, without network: correctness on this card first, then decode and
 // prefill rates of a shape with random weights, each beside its limit.
 #include "compute/cuda_backend.hpp"
+#include "compute/sampling/philox.hpp"
+#include "compute/sampling/selection.hpp"
+#include "compute/shape_model.hpp"
 #include "compute/synthetic.hpp"
 
 #if __has_include(<cuda_profiler_api.h>)
@@ -13,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -40,19 +44,6 @@ public:
 double seconds_since(clock_type::time_point begin) {
   return std::chrono::duration<double>(clock_type::now() - begin).count();
 }
-
-/// A model of which only the shape counts: the GPU draws the weights.
-class shape_only final : public model_file {
-public:
-  explicit shape_only(model_config config) : config_(std::move(config)) {}
-  const model_config& config() const override { return config_; }
-  const tensor_view* find(std::string_view) const override { return nullptr; }
-  std::span<const tensor_view> tensors() const override { return {}; }
-  std::uint64_t total_bytes() const override { return 0; }
-
-private:
-  model_config config_;
-};
 
 model_config model_shape(const std::string& name) {
   model_config c;
@@ -236,6 +227,63 @@ bool check_deterministic() {
   return unlike == 0;
 }
 
+/// Tokens chosen on the device against the CPU's token_selector on the same logits: temperature,
+/// top-k, top-p and min-p mixed, logits with ties, zeros of both signs and NaN among them.
+bool check_choices() {
+  auto c = tiny_config("llama");
+  c.head_dim = 64;
+  c.vocab = 32000;
+  executor_options options;
+  options.max_logit_rows = 64;
+  gpu_options gpu;
+  gpu.max_sequences = 64;
+  gpu.max_context = 64;
+  gpu.random_weights = true;
+  auto device = make_gpu_executor(std::make_shared<shape_model>(c), whole(c), options, gpu);
+  constexpr std::size_t rows = 64;
+  const auto vocab = static_cast<std::size_t>(c.vocab);
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal(0, 3);
+  constexpr int rounds = 40;
+  int unlike = 0;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<float> logits(rows * vocab);
+    for (auto& l : logits)
+      l = round % 4 == 1   ? std::round(normal(random)) // many ties
+          : round % 4 == 2 ? 0.01F * normal(random)     // nearly uniform
+                           : normal(random);
+    logits[5] = std::nanf("");
+    logits[vocab + 7] = -0.0F;
+    std::vector<row_choice> choices(rows);
+    for (std::size_t r = 0; r < rows; ++r) {
+      auto& w = choices[r];
+      w.temperature = r % 8 == 0 ? 0.0F : 0.25F * static_cast<float>(random() % 8 + 1);
+      w.top_k = r % 3 == 0 ? 0 : static_cast<int>(random() % (r % 3 == 1 ? 60 : most_top_k) + 1);
+      w.top_p = r % 2 == 0 ? 1.0F : static_cast<float>(random() % 999 + 1) / 1000.0F;
+      w.min_p = r % 5 != 0 ? 0.0F : static_cast<float>(random() % 100) / 1000.0F;
+      w.uniform = uniform_draw(round, static_cast<std::uint32_t>(r), random());
+    }
+    std::vector<std::int32_t> got(rows);
+    device->choose_from(logits, choices, got);
+    token_selector selector;
+    for (std::size_t r = 0; r < rows; ++r) {
+      const auto row = std::span(logits).subspan(r * vocab, vocab);
+      for (auto& l : row)
+        if (std::isnan(l))
+          l = -std::numeric_limits<float>::max();
+      const auto& w = choices[r];
+      const auto expected =
+          w.temperature < 1e-5F
+              ? token_selector::argmax(row)
+              : selector.draw(row, {w.temperature, w.top_k, w.top_p, w.min_p}, w.uniform);
+      unlike += expected != got[r];
+    }
+  }
+  std::printf("check choices: %d of %d tokens differ from the CPU sampler's  %s\n", unlike,
+              rounds * static_cast<int>(rows), unlike == 0 ? "ok" : "FAILED");
+  return unlike == 0;
+}
+
 /// All clients' requests at once, 512 in and 128 out: prefill chunks join the decodes of a step
 /// until 2,048 tokens are reached. Greedy tokens are read back and the next step is formed on the
 /// host, as a server does.
@@ -313,7 +361,7 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
                  const std::vector<int>& batches, bench_mode mode, bool deterministic) {
   const bool profile = mode == bench_mode::profile;
   const auto config = model_shape(name);
-  auto model = std::make_shared<shape_only>(config);
+  auto model = std::make_shared<shape_model>(config);
   constexpr int prompt = 512;
   constexpr int output = 128;
   const int widest = *std::max_element(batches.begin(), batches.end());
@@ -456,7 +504,7 @@ int main(int argc, char** argv) {
   if (batches.empty())
     batches = {1, 8, 32, 64, 128, 256};
   if (only.empty() || only == "check")
-    ok = checks() && check_deterministic();
+    ok = check_choices() && checks() && check_deterministic();
   for (const char* name : {"llama-2-7b", "llama-3-8b"})
     if (only.empty() || only == name)
       bench_shape(name, memory, 800, batches, mode, deterministic);

@@ -99,9 +99,7 @@ private:
 
 class letters final : public compute::tokenizer {
 public:
-  std::vector<compute::token_id> encode(std::string_view, bool, bool) const override {
-    return {};
-  }
+  std::vector<compute::token_id> encode(std::string_view, bool, bool) const override { return {}; }
   std::string piece(compute::token_id, bool) const override { return "x"; }
   int vocab() const override { return 512; }
   bool is_special(compute::token_id) const override { return false; }
@@ -113,6 +111,40 @@ public:
 private:
   std::vector<compute::token_id> ends_{511};
   std::string none_;
+};
+
+/// A whole model on a device that chooses tokens: greedy rows get id + 1, others their logits. What
+/// it was asked for is kept; a step of 13 tokens loses it.
+class choosing_executor final : public compute::executor {
+public:
+  choosing_executor() { config_.hidden = 4, config_.vocab = 512; }
+  const compute::model_config& config() const override { return config_; }
+  const compute::shard& part() const override { return part_; }
+  compute::executor_memory memory() const override { return {100, 10, 1}; }
+  void allocate_kv(std::uint32_t) override {}
+  void run(const compute::step&, std::span<const std::int32_t>, std::span<float>, std::span<float>,
+           compute::collective&) override {
+    throw std::logic_error("the device was to choose");
+  }
+  bool chooses_tokens() const override { return true; }
+  void run_choosing(const compute::step& s, std::span<const std::int32_t> ids, std::span<float>,
+                    std::span<const compute::row_choice> choices, std::span<std::int32_t> tokens,
+                    std::span<float> logits, compute::collective&) override {
+    if (s.tokens() == 13)
+      throw compute::device_lost("an illegal address");
+    for (std::size_t r = 0; r < choices.size(); ++r) {
+      tokens[r] = choices[r].on_host ? -1 : ids[r] + 1;
+      if (choices[r].on_host) {
+        const auto row = logits.subspan(r * 512, 512);
+        std::fill(row.begin(), row.end(), 0.0F);
+        row[static_cast<std::size_t>(ids[r]) + 2] = 1.0F;
+      }
+    }
+  }
+
+private:
+  compute::model_config config_;
+  compute::shard part_;
 };
 
 /// Stage 0 of degree 2 with 3 layers, stage 1 of degree 1 with 2.
@@ -138,9 +170,9 @@ struct pipeline {
       spec.rank_nodes = i < 2 ? std::vector<std::string>{"a", "b"} : std::vector<std::string>{"c"};
       spec.next_node = i < 2 ? "c" : "";
       spec.replica_node = "a";
-      ranks.push_back(std::make_unique<rank_runtime>(spec, speed, plane, slots[i], tokens,
-                                                     std::make_unique<fake_executor>(spec.part),
-                                                     [this](const std::string&) { ++failures; }));
+      ranks.push_back(std::make_unique<rank_runtime>(
+          spec, speed, plane, slots[i], tokens, std::make_unique<fake_executor>(spec.part),
+          rank_signals{[this](const std::string&) { ++failures; }, {}}));
       plane.ranks[{spec.stage, static_cast<std::uint32_t>(spec.part.rank)}] = ranks.back().get();
       ranks.back()->start(8);
     }
@@ -231,4 +263,89 @@ TEST_CASE("a peer that cannot be reached fails the generation") {
   const auto r = p.plane.wait_result(0);
   CHECK(r.error.find("c cannot be reached") != std::string::npos);
   CHECK(p.failures == 1);
+}
+
+namespace {
+
+/// One rank on a device that chooses tokens.
+struct choosing_rank {
+  loop_plane plane;
+  compute_slot slot;
+  std::atomic<int> failures{0}, losses{0};
+  std::unique_ptr<rank_runtime> rank;
+
+  choosing_rank() {
+    rank_spec spec;
+    spec.replica = 7;
+    spec.generation = 3;
+    spec.rank_nodes = {"a"};
+    spec.replica_node = "a";
+    rank = std::make_unique<rank_runtime>(spec, 1.0, plane, slot, std::make_shared<letters>(),
+                                          std::make_unique<choosing_executor>(),
+                                          rank_signals{[this](const std::string&) { ++failures; },
+                                                       [this](const std::string&) { ++losses; }});
+    plane.ranks[{0, 0}] = rank.get();
+    rank->start(8);
+  }
+  ~choosing_rank() { rank.reset(); }
+
+  void submit(std::uint64_t number, const std::vector<compute::sampling_params>& params,
+              int tokens_each = 1) {
+    wire::step_message head;
+    head.replica = 7;
+    head.generation = 3;
+    head.step = number;
+    for (std::size_t i = 0; i < params.size(); ++i) {
+      compute::step_entry entry;
+      entry.sequence = i + 1;
+      entry.tokens = tokens_each;
+      entry.logits = 1;
+      entry.blocks = {0};
+      head.work.entries.push_back(entry);
+      const auto id = static_cast<compute::token_id>(10 * (i + 1));
+      for (int t = 0; t < tokens_each; ++t)
+        head.ids.push_back(id);
+      wire::sequence_open open;
+      open.sequence = i + 1;
+      open.params = params[i];
+      open.prompt = {id};
+      head.opens.push_back(open);
+    }
+    transport::frame f;
+    f.type = proto::STEP;
+    f.head = wire::encode(head);
+    plane.send("a", std::move(f));
+  }
+};
+
+} // namespace
+
+TEST_CASE("a device chooses the tokens that need nothing but the logits") {
+  compute::sampling_params greedy, penal, few;
+  greedy.temperature = penal.temperature = few.temperature = 0;
+  penal.frequency_penalty = 0.5F;
+  few.max_tokens = 1;
+  choosing_rank r;
+  r.submit(1, {greedy, penal, few});
+  const auto result = r.plane.wait_result(0);
+  REQUIRE(result.error.empty());
+  REQUIRE(result.tokens.size() == 3);
+  CHECK(result.tokens[0].token.id == 11); // by the device
+  CHECK(result.tokens[1].token.id == 22); // from the logits
+  CHECK(result.tokens[2].token.id == 31);
+  CHECK_FALSE(result.tokens[0].token.ends);
+  CHECK(result.tokens[2].token.ends_by_length);
+  CHECK(r.failures == 0);
+}
+
+TEST_CASE("a lost device is told apart from a failed step") {
+  compute::sampling_params greedy;
+  greedy.temperature = 0;
+  choosing_rank r;
+  r.submit(1, {greedy}, 13);
+  CHECK(r.plane.wait_result(0).error.find("an illegal address") != std::string::npos);
+  for (int i = 0; i < 2000 && r.losses == 0; ++i)
+    std::this_thread::sleep_for(1ms);
+  CHECK(r.losses == 1);
+  CHECK(r.failures == 1);
 }

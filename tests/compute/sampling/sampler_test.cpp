@@ -345,3 +345,49 @@ TEST_CASE("drafts are what followed the same words before") {
   CHECK(ngram_draft(ids{}, {3, 1, 4}).empty());
   CHECK(ngram_draft(text, {3, 1, 0}).empty());
 }
+
+TEST_CASE("a token that a device chose by choice() leaves the sampler as its own would") {
+  sampling_params p;
+  p.temperature = 0.8F;
+  p.top_p = 0.9F;
+  p.top_k = 40;
+  p.min_p = 0.01F;
+  p.seed = 5;
+  p.ignore_eos = true;
+  p.max_tokens = 50;
+  const auto tokens = letters();
+  sequence_sampler own(p, std::vector<token_id>{3}, {}, tokens);
+  sequence_sampler device(p, std::vector<token_id>{3}, {}, tokens);
+  token_selector selector;
+  std::vector<token_id> ids{3};
+  for (int i = 0; i < 50; ++i) {
+    auto logits = logits_after(ids);
+    auto copy = logits;
+    const auto expected = own.next(logits);
+    const auto c = device.choice();
+    REQUIRE(c);
+    const auto id = selector.draw(copy, {c->temperature, c->top_k, c->top_p, c->min_p}, c->uniform);
+    const auto got = device.take(id);
+    CHECK(got.id == expected.id);
+    CHECK(got.ends == expected.ends);
+    CHECK(got.ends_by_length == expected.ends_by_length);
+    ids.push_back(expected.id);
+  }
+  CHECK(device.generated() == 50);
+}
+
+TEST_CASE("what takes more than the logits is not left to a device") {
+  const auto refuses = [](auto change) {
+    sampling_params p;
+    change(p);
+    return !sequence_sampler(p, std::vector<token_id>{3}, {}, letters()).choice().has_value();
+  };
+  CHECK_FALSE(refuses([](sampling_params&) {}));
+  CHECK(refuses([](sampling_params& p) { p.frequency_penalty = 0.1F; }));
+  CHECK(refuses([](sampling_params& p) { p.repetition_penalty = 1.1F; }));
+  CHECK(refuses([](sampling_params& p) { p.logit_bias = {{4, 1.0F}}; }));
+  CHECK(refuses([](sampling_params& p) { p.min_tokens = 1; }));
+  CHECK(refuses([](sampling_params& p) { p.logprobs = 0; }));
+  CHECK(refuses([](sampling_params& p) { p.top_k = most_top_k + 1; }));
+  CHECK(refuses([](sampling_params& p) { p.grammar = "json_object"; }));
+}
