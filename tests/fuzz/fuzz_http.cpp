@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 
 using namespace hexgen::transport;
@@ -30,8 +31,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   boost::asio::ip::tcp::socket socket(io);
   boost::system::error_code ec;
   socket.connect({boost::asio::ip::address_v4::loopback(), server.port()}, ec);
-  if (ec)
-    std::abort(); // it no longer listens
+  if (ec) { // it no longer listens, or this machine has no port or descriptor left
+    std::fprintf(stderr, "fuzz_http: connect: %s\n", ec.message().c_str());
+    std::abort();
+  }
   boost::asio::write(socket, boost::asio::buffer(data, size), ec);
   socket.shutdown(boost::asio::ip::tcp::socket::shutdown_send, ec);
   std::array<char, 4096> sink{};
