@@ -258,16 +258,16 @@ void agent_state::fail(local_generation& g, const std::string& why, agent_effect
   to_coordinator(control(proto::GENERATION_FAILED, m), out);
 }
 
-// max(1 s, 8 x predicted) of the widest step on the slowest device here; as the coordinator judges.
+// On the slowest device here.
 std::uint64_t agent_state::late_ms(const local_generation& g) const {
   double widest_us = 0;
-  for (const auto& [device, stage] : g.ranks) {
-    const int layers = g.where.stages[static_cast<std::size_t>(stage)].layers;
-    widest_us = std::max(widest_us, rates_[device].prefill_us_per_token_layer * layers *
-                                            g.where.settings.max_step_tokens +
-                                        rates_[device].decode_us_per_layer * layers);
-  }
-  return std::max<std::uint64_t>(1000, static_cast<std::uint64_t>(8 * widest_us / 1000));
+  for (const auto& [device, stage] : g.ranks)
+    widest_us =
+        std::max(widest_us, widest_step_us(g.where.settings,
+                                           g.where.stages[static_cast<std::size_t>(stage)].layers,
+                                           rates_[device].prefill_us_per_token_layer,
+                                           rates_[device].decode_us_per_layer));
+  return static_cast<std::uint64_t>(late_step_ms(widest_us));
 }
 
 // The coordinator sees a late step in the heartbeat and has its generation released. A step that

@@ -1,6 +1,7 @@
 #include "actors/core/agent_state.hpp"
 
 #include "actors/core/coordinator_state.hpp"
+#include "actors/core/served_model.hpp"
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
@@ -237,8 +238,7 @@ agent_effects agent_state::on_frame(const transport::peer_info& peer, const tran
 }
 
 void agent_state::welcome(const proto::welcome& m, std::uint64_t now_us, agent_effects& out) {
-  const wire::model_reference model{m.model().name(), m.model().source(), m.model().bytes(),
-                                    m.model().digest()};
+  const auto model = wire::read(m.model());
   const auto& s = m.settings();
   if (model_ &&
       (model_->digest != model.digest || settings_.kernels != s.kernels() ||
@@ -271,9 +271,7 @@ void agent_state::welcome(const proto::welcome& m, std::uint64_t now_us, agent_e
   if (model_)
     return;
   model_ = model;
-  settings_ = {s.kernels(),      s.kv_type(),    s.max_sequence(), s.max_step_tokens(),
-               s.heartbeat_ms(), s.suspect_ms(), s.gone_ms(),      s.deterministic(),
-               s.prefix_cache(), s.max_running()};
+  settings_ = wire::read(s);
   try {
     (void)executor_of(settings_);
   } catch (const std::invalid_argument& e) {

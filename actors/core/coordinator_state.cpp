@@ -153,7 +153,7 @@ void coordinator_state::heartbeat(const transport::peer_info& peer, const transp
     }
     if (i->second.phase == generation_phase::releasing || !i->second.where.uses(name, incarnation))
       continue;
-    const double limit = late_step_ms(i->second.where, name);
+    const double limit = late_ms(i->second.where, name);
     if (static_cast<double>(p.oldest_step_age_ms()) <= limit)
       continue;
     late = true;
@@ -171,17 +171,18 @@ void coordinator_state::heartbeat(const transport::peer_info& peer, const transp
   fx.sends.emplace_back(peer.id, control(proto::HEARTBEAT_ACK, ack));
 }
 
-// max(1 s, 8 x predicted) of the widest step.
-double coordinator_state::late_step_ms(const placement& p, const std::string& node) const {
+// On the node's slowest device.
+double coordinator_state::late_ms(const placement& p, const std::string& node) const {
   double widest_us = 0;
   const auto* m = membership_.find(node);
   for (const auto& s : p.stages)
     for (const auto& r : s.ranks)
       if (m != nullptr && r.node == node && r.device < m->devices.size())
-        widest_us = std::max(widest_us, m->devices[r.device].prefill_us_per_token_layer * s.layers *
-                                                p.settings.max_step_tokens +
-                                            m->devices[r.device].decode_us_per_layer * s.layers);
-  return std::max(1000.0, 8 * widest_us / 1000);
+        widest_us =
+            std::max(widest_us, widest_step_us(p.settings, s.layers,
+                                               m->devices[r.device].prefill_us_per_token_layer,
+                                               m->devices[r.device].decode_us_per_layer));
+  return late_step_ms(widest_us);
 }
 
 void coordinator_state::node_frame(const member& from, const transport::frame& f, time_ms now,

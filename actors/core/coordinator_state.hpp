@@ -94,7 +94,7 @@ private:
   void apply(const scheduler::serving_plan& plan, time_ms now, coordinator_effects& fx);
   [[nodiscard]] placement place(const scheduler::serving_replica& r, std::uint64_t replica) const;
   [[nodiscard]] double estimate(const placement& p) const; // tokens/s
-  [[nodiscard]] double late_step_ms(const placement& p, const std::string& node) const;
+  [[nodiscard]] double late_ms(const placement& p, const std::string& node) const;
 
   coordinator_options options_;
   membership_state membership_;

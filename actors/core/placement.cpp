@@ -1,7 +1,9 @@
 #include "actors/core/placement.hpp"
 
+#include "actors/core/served_model.hpp"
 #include "transport/proto/hexgen.pb.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace hexgen::actors {
@@ -32,6 +34,16 @@ bool placement::uses(const std::string& node, std::uint64_t incarnation) const {
       if (r.node == node && r.incarnation == incarnation)
         return true;
   return false;
+}
+
+double widest_step_us(const wire::serve_settings& settings, int layers,
+                      double prefill_us_per_token_layer, double decode_us_per_layer) {
+  return prefill_us_per_token_layer * layers * settings.max_step_tokens +
+         decode_us_per_layer * layers;
+}
+
+double late_step_ms(double widest_us) {
+  return std::max(1000.0, 8 * widest_us / 1000);
 }
 
 bool placement::same_place(const placement& other) const {
@@ -91,22 +103,8 @@ std::string encode(const placement& p) {
       rank->set_speed(r.speed);
     }
   }
-  auto* model = m.mutable_model();
-  model->set_name(p.model.name);
-  model->set_source(p.model.source);
-  model->set_bytes(p.model.bytes);
-  model->set_digest(p.model.digest);
-  auto* s = m.mutable_settings();
-  s->set_kernels(p.settings.kernels);
-  s->set_kv_type(p.settings.kv_type);
-  s->set_max_sequence(p.settings.max_sequence);
-  s->set_max_step_tokens(p.settings.max_step_tokens);
-  s->set_heartbeat_ms(p.settings.heartbeat_ms);
-  s->set_suspect_ms(p.settings.suspect_ms);
-  s->set_gone_ms(p.settings.gone_ms);
-  s->set_deterministic(p.settings.deterministic);
-  s->set_prefix_cache(p.settings.prefix_cache);
-  s->set_max_running(p.settings.max_running);
+  wire::write(p.model, *m.mutable_model());
+  wire::write(p.settings, *m.mutable_settings());
   return m.SerializeAsString();
 }
 
@@ -134,11 +132,8 @@ placement decode_placement(std::string_view head) {
     }
     p.stages.push_back(std::move(stage));
   }
-  p.model = {m.model().name(), m.model().source(), m.model().bytes(), m.model().digest()};
-  const auto& s = m.settings();
-  p.settings = {s.kernels(),      s.kv_type(),    s.max_sequence(), s.max_step_tokens(),
-                s.heartbeat_ms(), s.suspect_ms(), s.gone_ms(),      s.deterministic(),
-                s.prefix_cache(), s.max_running()};
+  p.model = wire::read(m.model());
+  p.settings = wire::read(m.settings());
   require(p.settings.max_step_tokens <= 65536, "settings.max_step_tokens");
   require(p.settings.max_running <= 65536, "settings.max_running");
   require(p.settings.max_sequence <= (1U << 20), "settings.max_sequence");

@@ -1,5 +1,6 @@
 #include "actors/core/wire.hpp"
 
+#include "actors/core/served_model.hpp"
 #include "transport/proto/hexgen.pb.h"
 
 #include <cmath>
@@ -405,22 +406,8 @@ std::string encode(const routing_table& m) {
     to->set_kv_blocks(r.kv_blocks);
   }
   out.set_missing(m.missing);
-  auto* model = out.mutable_model();
-  model->set_name(m.model.name);
-  model->set_source(m.model.source);
-  model->set_bytes(m.model.bytes);
-  model->set_digest(m.model.digest);
-  auto* s = out.mutable_settings();
-  s->set_kernels(m.settings.kernels);
-  s->set_kv_type(m.settings.kv_type);
-  s->set_max_sequence(m.settings.max_sequence);
-  s->set_max_step_tokens(m.settings.max_step_tokens);
-  s->set_heartbeat_ms(m.settings.heartbeat_ms);
-  s->set_suspect_ms(m.settings.suspect_ms);
-  s->set_gone_ms(m.settings.gone_ms);
-  s->set_deterministic(m.settings.deterministic);
-  s->set_prefix_cache(m.settings.prefix_cache);
-  s->set_max_running(m.settings.max_running);
+  write(m.model, *out.mutable_model());
+  write(m.settings, *out.mutable_settings());
   out.set_switching(m.switching);
   return out.SerializeAsString();
 }
@@ -437,22 +424,19 @@ routing_table decode_routing_table(std::string_view head) {
                         c.within(r.capacity(), 0.0, 1e15, "routes.capacity"), r.draining(),
                         r.kv_blocks()});
   m.missing = c.text(in.missing(), "missing");
-  m.model = {c.text(in.model().name(), "model.name"), c.text(in.model().source(), "model.source"),
-             in.model().bytes(), c.text(in.model().digest(), "model.digest")};
-  const auto& s = in.settings();
-  m.settings = {
-      c.text(s.kernels(), "settings.kernels"),
-      c.text(s.kv_type(), "settings.kv_type"),
-      c.within<std::uint32_t>(s.max_sequence(), 0, limits::sequence_tokens,
-                              "settings.max_sequence"),
-      c.within<std::uint32_t>(s.max_step_tokens(), 0, limits::step_tokens,
-                              "settings.max_step_tokens"),
-      s.heartbeat_ms(),
-      s.suspect_ms(),
-      s.gone_ms(),
-      s.deterministic(),
-      s.prefix_cache(),
-      c.within<std::uint32_t>(s.max_running(), 0, limits::step_tokens, "settings.max_running")};
+  m.model = read(in.model());
+  (void)c.text(m.model.name, "model.name");
+  (void)c.text(m.model.source, "model.source");
+  (void)c.text(m.model.digest, "model.digest");
+  m.settings = read(in.settings());
+  const auto& s = m.settings;
+  (void)c.text(s.kernels, "settings.kernels");
+  (void)c.text(s.kv_type, "settings.kv_type");
+  (void)c.within<std::uint32_t>(s.max_sequence, 0, limits::sequence_tokens,
+                                "settings.max_sequence");
+  (void)c.within<std::uint32_t>(s.max_step_tokens, 0, limits::step_tokens,
+                                "settings.max_step_tokens");
+  (void)c.within<std::uint32_t>(s.max_running, 0, limits::step_tokens, "settings.max_running");
   m.switching = in.switching();
   return m;
 }
