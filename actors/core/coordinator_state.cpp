@@ -252,7 +252,7 @@ void coordinator_state::drain_node(transport::peer_id peer, const transport::fra
 
 // A drained node may go when no generation is on it; a drain that leaves nothing to serve with is
 // taken back.
-void coordinator_state::answer_drains(coordinator_effects& fx) {
+void coordinator_state::answer_drains(time_ms now, coordinator_effects& fx) {
   if (wanted_ != urgency::none || search_ != 0)
     return;
   std::erase_if(drains_, [&](const drain_wait& d) {
@@ -265,8 +265,10 @@ void coordinator_state::answer_drains(coordinator_effects& fx) {
     reply.set_done(empty);
     reply.set_message(empty ? d.node + " is drained and may be stopped"
                             : "without " + d.node + " nothing can serve: " + missing_);
-    if (hopeless)
+    if (hopeless) {
       membership_.set_draining(d.node, false);
+      want_plan(urgency::improve, d.node + " is not drained after all", now);
+    }
     fx.log.push_back("event=drain_answered node=" + d.node + " done=" + (empty ? "1" : "0"));
     fx.sends.emplace_back(d.peer, control(proto::DRAIN_REPLY, reply));
     return true;
@@ -394,7 +396,7 @@ void coordinator_state::want_plan(urgency u, const std::string& why, time_ms at)
 }
 
 void coordinator_state::maybe_search(time_ms now, coordinator_effects& fx) {
-  answer_drains(fx);
+  answer_drains(now, fx);
   if (wanted_ == urgency::none || search_ != 0 || now < plan_at_ || generations_.exchanging() ||
       generations_.adopting())
     return;

@@ -84,7 +84,7 @@ private:
                   coordinator_effects& fx);
   void drain_node(transport::peer_id peer, const transport::frame& f, time_ms now,
                   coordinator_effects& fx);
-  void answer_drains(coordinator_effects& fx);
+  void answer_drains(time_ms now, coordinator_effects& fx);
   void take(const membership_changes& changes, time_ms now, coordinator_effects& fx);
   void take(generation_effects g, time_ms now, coordinator_effects& fx);
   void send_directory(coordinator_effects& fx);

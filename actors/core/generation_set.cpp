@@ -116,8 +116,7 @@ void generation_set::judge_prepared(iterator i, time_ms now, generation_effects&
     fx.log.push_back("event=make_room" + text_of(g) + " why=\"" + g.trouble + "\"");
     for (const auto& node : g.where.nodes())
       fx.sends.emplace_back(node, release_frame(g.where.replica, g.where.generation));
-    enter(g, generation_phase::parked, now);
-    g.waiting.clear();
+    enter(g, generation_phase::parked, now); // until each node has let go of what it loaded
     for (auto& [id, old] : records_)
       if (outgoing_.count(id) != 0 && old.where.shares_device(g.where) &&
           old.phase == generation_phase::serving)
@@ -230,6 +229,9 @@ void generation_set::released(const std::string& node, const proto::released& m,
       release(g, now, fx);
   } else if (g.phase == generation_phase::releasing) {
     g.waiting.erase(node);
+  } else if (g.phase == generation_phase::parked) {
+    g.waiting.erase(node);
+    unpark(now, fx);
   }
   erase_released(now, fx);
 }
@@ -248,12 +250,14 @@ void generation_set::erase_released(time_ms now, generation_effects& fx) {
     unpark(now, fx);
 }
 
-// A parked generation is prepared again when nothing that leaves holds its devices any more.
+// A parked generation is prepared again when neither its first attempt nor anything that leaves
+// holds its devices any more.
 void generation_set::unpark(time_ms now, generation_effects& fx) {
   for (auto& [id, g] : records_) {
     if (g.phase != generation_phase::parked)
       continue;
     const bool blocked =
+        !g.waiting.empty() ||
         std::any_of(records_.begin(), records_.end(), [&, self = id](const auto& r) {
           return r.first != self && r.second.where.shares_device(g.where) &&
                  (r.second.phase == generation_phase::draining ||
@@ -364,8 +368,11 @@ void generation_set::tick(time_ms now, generation_effects& fx) {
         late.push_back(id);
       break;
     case generation_phase::preparing:
-    case generation_phase::parked:
       if (age > times_.prepare_ms)
+        late.push_back(id);
+      break;
+    case generation_phase::parked: // by then all that makes way for it is released
+      if (age > times_.make_room_ms + 1000ULL + times_.release_ms + 1000ULL)
         late.push_back(id);
       break;
     case generation_phase::committing:

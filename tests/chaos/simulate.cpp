@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
       continue;
     ++bad;
     for (const auto& v : r.violations)
-      std::cout << "seed " << o.seed << ": " << v << '\n';
+      std::cout << "seed " << o.seed << ": " << v << std::endl; // at once: a search takes long
   }
   std::cout << seeds << " seeds, " << events << " events, " << faults << " faults, " << requests
             << " requests, " << finished << " answers, " << moved << " moves, " << bad

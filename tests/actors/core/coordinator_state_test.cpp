@@ -215,6 +215,8 @@ TEST_CASE("a drain that would leave nothing to serve with is refused and undone"
   CHECK_FALSE(r.done());
   CHECK(c.serving() != nullptr);
   CHECK_FALSE(c.coordinator->membership().find("a")->draining);
+  // What the plan without it could not use may be of use beside it.
+  CHECK(c.logged("event=search why=\"a is not drained after all\""));
 }
 
 TEST_CASE("a restarted coordinator adopts what the agents hold") {

@@ -122,9 +122,30 @@ TEST_CASE("what does not fit beside the old generation waits until that has gone
   s.released("a", old, true);
   CHECK(s.count(proto::PREPARE) == prepares); // the memory is not free yet
   s.released("a", old, false);
+  s.released("a", fresh, false);
+  // A node that still lets go of the first attempt would let go of the second with it.
+  CHECK(s.count(proto::PREPARE) == prepares);
+  s.released("b", fresh, false);
   CHECK(s.count(proto::PREPARE) == prepares + 2);
   s.prepared("a", fresh, 0, "too little memory"); // and still not: no third try
   s.prepared("b", fresh, 8);
+  CHECK(s.set.records().at(fresh).phase == generation_phase::releasing);
+  CHECK_FALSE(s.last.replan.empty());
+}
+
+TEST_CASE("what waits for room is given up when the room is not made in time") {
+  script s;
+  const auto old = s.serve({"a"});
+  s.run([&](auto& fx) { s.set.exchange({on({"a"})}, {old}, 4, s.now, fx); });
+  const auto fresh = s.set.records().rbegin()->first;
+  s.prepared("a", fresh, 0, "too little memory");
+  s.released("a", old, true);
+  s.released("a", old, false); // its own release was lost
+  s.now += 13'000;
+  s.run([&](auto& fx) { s.set.tick(s.now, fx); });
+  CHECK(s.set.records().at(fresh).phase == generation_phase::parked);
+  s.now += 2'000;
+  s.run([&](auto& fx) { s.set.tick(s.now, fx); });
   CHECK(s.set.records().at(fresh).phase == generation_phase::releasing);
   CHECK_FALSE(s.last.replan.empty());
 }
