@@ -19,7 +19,7 @@ struct serve_flags {
   std::vector<std::string> devices, cors;
   int port = 8000, fabric_port = 7600;
   std::string max_len = "0", kv_tokens = "2048";
-  int max_step_tokens = 512, max_running = 64, max_replicas = 0;
+  int max_step_tokens = 512, max_running = 64, max_queued = 1024, max_replicas = 0;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
   double shutdown_s = 30;
   bool no_prefix_cache = false, deterministic = false, random_weights = false;
@@ -123,6 +123,7 @@ int serve(const serve_flags& f) {
   c.settings.prefix_cache = !f.no_prefix_cache;
   c.settings.deterministic = f.deterministic;
   c.settings.max_running = static_cast<std::uint32_t>(f.max_running);
+  c.settings.max_queued = static_cast<std::uint32_t>(f.max_queued);
   c.goal.max_replicas = f.max_replicas;
   c.layout = parse_layout(f.stages, f.layers, f.placement);
   o.child = child_command(f);
@@ -166,6 +167,10 @@ void add_serve(CLI::App& app, action& chosen) {
       ->check(CLI::Range(1, 65536));
   env(verb->add_option("--max-num-seqs", f->max_running, "Most sequences of one step"))
       ->check(CLI::Range(1, 4096));
+  env(verb->add_option(
+          "--max-num-queued-reqs", f->max_queued,
+          "Most sequences of a replica that wait for a place among those; past it: 429"))
+      ->check(CLI::Range(0, 1 << 20));
   verb->add_flag("--deterministic", f->deterministic,
                  "On GPUs too a token does not depend on what else is served, at a cost (CPUs "
                  "always)");

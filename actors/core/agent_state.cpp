@@ -286,8 +286,7 @@ compute::executor_options agent_state::executor_of(const wire::serve_settings& s
   e.kernels = kernels_of(s.kernels);
   e.kv = kv_type_of(s.kv_type);
   e.max_step_tokens = static_cast<int>(std::clamp<std::uint32_t>(s.max_step_tokens, 1, 65536));
-  if (s.max_running > 0)
-    e.max_logit_rows = static_cast<int>(std::min<std::uint32_t>(s.max_running, 65536));
+  e.max_logit_rows = static_cast<int>(std::min<std::uint32_t>(s.running_limit(), 65536));
   return e;
 }
 

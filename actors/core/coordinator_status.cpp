@@ -1,9 +1,12 @@
 // What /cluster, `status` and `top` show.
 #include "actors/core/coordinator_state.hpp"
+#include "compute/step.hpp"
+#include "scheduler/engine/step_batcher.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 
 namespace hexgen::actors {
@@ -174,7 +177,8 @@ std::string coordinator_state::metrics_text() const {
   sample("hexgen:generations_failed_total", static_cast<double>(generations_.failures()));
   family("hexgen:plan_predicted_tokens_per_second", "gauge");
   sample("hexgen:plan_predicted_tokens_per_second", generations_.serving_tokens_per_s());
-  double blocks = 0, used = 0, preemptions = 0;
+  double blocks = 0, used = 0, preemptions = 0, step_tokens = 0;
+  std::array<std::uint64_t, scheduler::step_size_bounds.size() + 1> step_sizes{};
   family("hexgen:stage_compute_seconds", "gauge");
   for (const auto& [id, g] : generations_.records()) {
     if (!g.status)
@@ -182,17 +186,38 @@ std::string coordinator_state::metrics_text() const {
     blocks += g.status->blocks;
     used += g.status->blocks - std::min(g.status->blocks, g.status->free_blocks);
     preemptions += static_cast<double>(g.status->preemptions);
+    step_tokens += static_cast<double>(g.status->step_tokens);
+    for (std::size_t i = 0; i < std::min(step_sizes.size(), g.status->step_sizes.size()); ++i)
+      step_sizes[i] += g.status->step_sizes[i];
     for (std::size_t s = 0; s < g.status->stage_us.size(); ++s)
       sample("hexgen:stage_compute_seconds{replica=\"" + std::to_string(g.where.replica) +
                  "\",stage=\"" + std::to_string(s) + "\"}",
              1e-6 * g.status->stage_us[s]);
   }
+  const std::string labels = "engine=\"0\",model_name=\"" + label(options_.model.name) + "\"";
   family("vllm:kv_cache_usage_perc", "gauge");
-  sample("vllm:kv_cache_usage_perc{model_name=\"" + label(options_.model.name) + "\"}",
-         blocks > 0 ? used / blocks : 0);
+  sample("vllm:kv_cache_usage_perc{" + labels + "}", blocks > 0 ? used / blocks : 0);
   family("vllm:num_preemptions_total", "counter");
-  sample("vllm:num_preemptions_total{model_name=\"" + label(options_.model.name) + "\"}",
-         preemptions);
+  sample("vllm:num_preemptions_total{" + labels + "}", preemptions);
+  family("vllm:cache_config_info", "gauge");
+  sample("vllm:cache_config_info{" + labels + ",block_size=\"" +
+             std::to_string(compute::block_tokens) + "\",cache_dtype=\"" +
+             options_.settings.kv_type + "\",enable_prefix_caching=\"" +
+             (options_.settings.prefix_cache ? "True" : "False") + "\",num_gpu_blocks=\"" +
+             std::to_string(static_cast<std::uint64_t>(blocks)) + "\"}",
+         1);
+  family("vllm:iteration_tokens_total", "histogram");
+  std::uint64_t steps = 0;
+  for (std::size_t i = 0; i < step_sizes.size(); ++i) {
+    steps += step_sizes[i];
+    const auto bound = i < scheduler::step_size_bounds.size()
+                           ? std::to_string(scheduler::step_size_bounds[i])
+                           : std::string("+Inf");
+    sample("vllm:iteration_tokens_total_bucket{" + labels + ",le=\"" + bound + "\"}",
+           static_cast<double>(steps));
+  }
+  sample("vllm:iteration_tokens_total_sum{" + labels + "}", step_tokens);
+  sample("vllm:iteration_tokens_total_count{" + labels + "}", static_cast<double>(steps));
   return out;
 }
 

@@ -20,8 +20,8 @@ struct generation_request {
   int choices = 1;                       // n
   std::vector<std::string> stop;         // stop strings: never part of the text
   bool skip_special_tokens = true;
-  int priority = 0;                      // smaller goes first
-  double ttft_deadline_ms = 0;           // 0: none
+  int priority = 0;            // smaller goes first
+  double ttft_deadline_ms = 0; // 0: none
   double tpot_deadline_ms = 0;
 };
 
@@ -37,11 +37,11 @@ struct generation_event {
   int choice = 0;
   std::string text;
   std::vector<generation_token> tokens;
-  std::string finish_reason;             // "", "stop" or "length"
-  int error_status = 0;                  // HTTP status; 0: no error
+  std::string finish_reason; // "", "stop" or "length"
+  int error_status = 0;      // HTTP status; 0: no error
   std::string error_message;
   int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0; // of this choice, so far
-  /// Wait before the first step, as the replica's own clock saw it; < 0: not known.
+  /// Wait before the first step, at the router and at the replica; < 0: not known.
   double queued_s = -1;
 };
 
@@ -55,7 +55,7 @@ struct submit_refused {
 
 struct served_model {
   std::string name;
-  int context = 0;                       // most tokens of a sequence (prompt + output)
+  int context = 0; // most tokens of a sequence (prompt + output)
   std::int64_t created_s = 0;
   std::shared_ptr<const compute::tokenizer> tokens;
   std::shared_ptr<const compute::chat_template> chat;
@@ -64,7 +64,7 @@ struct served_model {
 /// The router as the HTTP side sees it. Thread-safe; sinks are called from the router's thread and
 /// must not block.
 class generation_service {
- public:
+public:
   virtual ~generation_service() = default;
   using sink = std::function<void(const generation_event&)>;
   using refused = std::function<void(const submit_refused&)>;

@@ -35,8 +35,9 @@ struct replica_state::request {
   key origin;
   wire::submit wish; // prompt, emitted and parameters, for the last stage's sampler
   std::uint32_t attempt = 0;
-  int next_index = 0; // of the next generated token
-  time_us arrived = 0;
+  int next_index = 0;              // of the next generated token
+  time_us arrived = 0, queued = 0; // queued: until its first step
+  bool stepped = false;
   bool opened = false; // the last stage has a sampler for it
   bool silent = false; // cancelled, waiting for its step: nothing more is told
 };
@@ -216,9 +217,9 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
     ++q.next_index;
     ++rate_tokens_;
     if (!q.silent)
-      out.push_back(
-          send_chunk{q.origin.router,
-                     {q.origin.request, q.attempt, m.tokens[i].index, {m.tokens[i]}, cached[i]}});
+      out.push_back(send_chunk{
+          q.origin.router,
+          {q.origin.request, q.attempt, m.tokens[i].index, {m.tokens[i]}, cached[i], q.queued}});
   }
   for (const auto sequence : outcome.ended)
     forget(sequence);
@@ -252,8 +253,10 @@ void replica_state::pump(replica_effects& out, time_us now) {
     s.message.closes = std::move(closes_);
     closes_.clear();
     for (auto& e : step->entries) {
+      request& q = *requests_.at(e.sequence);
+      if (!std::exchange(q.stepped, true))
+        q.queued = now - q.arrived;
       if (e.opens) {
-        request& q = *requests_.at(e.sequence);
         q.opened = true;
         s.message.opens.push_back(
             {e.sequence, q.wish.params, std::move(q.wish.prompt), std::move(q.wish.emitted)});
@@ -352,6 +355,8 @@ wire::replica_status replica_state::status() const {
   s.prefix_hits = b.prefix_hits;
   s.prompt_tokens = b.prompt_tokens;
   s.generated_tokens = b.generated_tokens;
+  s.step_tokens = b.step_tokens;
+  s.step_sizes.assign(b.step_sizes.begin(), b.step_sizes.end());
   return s;
 }
 

@@ -25,7 +25,7 @@ struct replica_options {
   int max_sequence = 2048; // tokens, prompt and output
   int max_step_tokens = 512;
   int max_running = 256;
-  int max_waiting = 512; // past it: request_failed{retry = false, status = 429}
+  int max_waiting = 1024; // more than can run; past it: request_failed{retry = false, status = 429}
   bool prefix_cache = true;
   scheduler::hash_key prefix_key; // drawn by the shell
 };

@@ -47,6 +47,8 @@ struct router_state::sequence {
   time_us wait_until = 0;                  // 0: served, or not yet missed
   int tries = 0;                           // since the last token
   int cached_tokens = 0;
+  time_us arrived = 0, sent = 0; // sent: to the replica that it is at
+  double queued_s = 0;
 
   [[nodiscard]] std::uint64_t expected_tokens() const {
     const auto left = static_cast<std::uint64_t>(std::max<std::int64_t>(
@@ -81,7 +83,7 @@ router_effects router_state::submit(ticket_id id, generation_request r, time_us 
     return refuse(400, "context_length_exceeded",
                   "the prompt has " + std::to_string(r.prompt.size()) +
                       " tokens; prompt and output have at most " + std::to_string(most));
-  if (sequences_.size() + static_cast<std::size_t>(r.choices) > options_.max_sequences)
+  if (sequences_.size() + static_cast<std::size_t>(r.choices) > most_sequences())
     return refuse(429, "overloaded", "too many requests are open here");
   if (std::any_of(places_.begin(), places_.end(),
                   [&](const auto& p) { return reachable(p.second) && p.second.full; }) &&
@@ -97,6 +99,7 @@ router_effects router_state::submit(ticket_id id, generation_request r, time_us 
     auto s = std::make_unique<sequence>(request, r, std::move(params), tokens_);
     s->owner = id;
     s->choice = choice;
+    s->arrived = now;
     t.requests.push_back(request);
     auto& placed = *sequences_.emplace(request, std::move(s)).first->second;
     if (!dispatch(placed, now, out)) {
@@ -209,9 +212,13 @@ router_effects router_state::token_chunk(const wire::token_chunk& m, time_us now
   }
   s.tries = 0;
   s.wait_until = 0;
-  if (s.log.emitted().size() == m.tokens.size()) // the first tokens of all
+  if (s.log.emitted().size() == m.tokens.size()) { // the first tokens of all
     s.cached_tokens =
         static_cast<int>(std::min<std::size_t>(m.cached_tokens, s.log.prompt().size()));
+    // Two waits, each by one clock; what a replica says of its own is at most what passed here.
+    s.queued_s =
+        1e-6 * static_cast<double>(s.sent - s.arrived + std::min(m.queued_us, now - s.sent));
+  }
   place& p = places_.at(*s.at);
   p.backoff = 0;
   // Its prompt is done, and these tokens of its output.
@@ -245,6 +252,7 @@ void router_state::deliver_tokens(sequence& s, const wire::token_chunk& m, route
   d.event.prompt_tokens = static_cast<int>(s.log.prompt().size());
   d.event.cached_tokens = s.cached_tokens;
   d.event.completion_tokens = s.answer.completion_tokens();
+  d.event.queued_s = s.queued_s;
   tickets_.at(s.owner)->started = true;
   out.push_back(std::move(d));
   if (!o.finish_reason.empty()) {
@@ -328,6 +336,7 @@ bool router_state::dispatch(sequence& s, time_us now, router_effects& out) {
   const place_key key = keys[*chosen];
   place& p = places_.at(key);
   s.at = key;
+  s.sent = now;
   s.outstanding = s.held = s.log.prompt().size() + expected;
   p.outstanding_tokens += s.outstanding;
   p.held_tokens += s.held;
@@ -448,6 +457,15 @@ int router_state::retry_after_s() const {
   }
   const double seconds = capacity > 0 ? tokens / capacity : 1;
   return static_cast<int>(std::clamp(std::ceil(seconds), 1.0, 30.0));
+}
+
+/// What every replica may run and let wait. More would wait here, where nobody bounds it.
+std::size_t router_state::most_sequences() const {
+  const auto replicas = std::count_if(places_.begin(), places_.end(), [&](const auto& one) {
+    return up_.contains({one.second.route.node, one.second.route.incarnation});
+  });
+  return static_cast<std::size_t>(std::max<std::ptrdiff_t>(replicas, 1)) * // one is on its way
+         (std::size_t{table_.settings.running_limit()} + table_.settings.max_queued);
 }
 
 const wire::routing_table& router_state::table() const {

@@ -23,10 +23,9 @@ using time_us = scheduler::time_us;
 
 struct router_options {
   std::uint64_t first_request = 1; // drawn by the shell: request numbers are unique per incarnation
-  std::size_t max_sequences = 1024; // choices open at once; past it: 429
-  time_us wait_us = 30'000'000; // how long a sequence waits for a replica that can go on with it
-  time_us adopt_us = 5'000'000; // a restarted coordinator has this long to hear of all replicas
-  time_us backoff_us = 50'000;  // after a replica refused; doubles up to 2 s
+  time_us wait_us = 30'000'000;    // how long a sequence waits for a replica that can go on with it
+  time_us adopt_us = 5'000'000;    // a restarted coordinator has this long to hear of all replicas
+  time_us backoff_us = 50'000;     // after a replica refused; doubles up to 2 s
   int attempts_without_progress = 64;
   scheduler::routing_options routing;
 };
@@ -115,6 +114,7 @@ private:
   void close(std::uint64_t request, bool tell_replica, router_effects& out);
   void refuse_ticket(ticket_id id, submit_refused why, router_effects& out);
   [[nodiscard]] int retry_after_s() const;
+  [[nodiscard]] std::size_t most_sequences() const;
 
   router_options options_;
   scheduler::routing_policy policy_;

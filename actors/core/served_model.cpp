@@ -22,6 +22,7 @@ void write(const serve_settings& from, proto::serve_settings& to) {
   to.set_deterministic(from.deterministic);
   to.set_prefix_cache(from.prefix_cache);
   to.set_max_running(from.max_running);
+  to.set_max_queued(from.max_queued);
 }
 
 model_reference read(const proto::model_reference& from) {
@@ -29,9 +30,9 @@ model_reference read(const proto::model_reference& from) {
 }
 
 serve_settings read(const proto::serve_settings& from) {
-  return {from.kernels(),      from.kv_type(),    from.max_sequence(), from.max_step_tokens(),
-          from.heartbeat_ms(), from.suspect_ms(), from.gone_ms(),      from.deterministic(),
-          from.prefix_cache(), from.max_running()};
+  return {from.kernels(),      from.kv_type(),     from.max_sequence(), from.max_step_tokens(),
+          from.heartbeat_ms(), from.suspect_ms(),  from.gone_ms(),      from.deterministic(),
+          from.prefix_cache(), from.max_running(), from.max_queued()};
 }
 
 } // namespace hexgen::actors::wire

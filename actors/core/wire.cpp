@@ -352,6 +352,7 @@ std::string encode(const token_chunk& m) {
   for (const auto& t : m.tokens)
     put(*out.add_tokens(), t);
   out.set_cached_tokens(m.cached_tokens);
+  out.set_queued_us(m.queued_us);
   return out.SerializeAsString();
 }
 
@@ -366,6 +367,7 @@ token_chunk decode_token_chunk(std::string_view head) {
   for (const auto& t : in.tokens())
     m.tokens.push_back(get(t, c));
   m.cached_tokens = in.cached_tokens();
+  m.queued_us = in.queued_us();
   return m;
 }
 
@@ -437,6 +439,7 @@ routing_table decode_routing_table(std::string_view head) {
   (void)c.within<std::uint32_t>(s.max_step_tokens, 0, limits::step_tokens,
                                 "settings.max_step_tokens");
   (void)c.within<std::uint32_t>(s.max_running, 0, limits::step_tokens, "settings.max_running");
+  (void)c.within<std::uint32_t>(s.max_queued, 0, limits::queue, "settings.max_queued");
   m.switching = in.switching();
   return m;
 }
@@ -457,6 +460,8 @@ std::string encode(const replica_status& m) {
   out.set_prefix_hits(m.prefix_hits);
   out.set_prompt_tokens(m.prompt_tokens);
   out.set_generated_tokens(m.generated_tokens);
+  out.set_step_tokens(m.step_tokens);
+  out.mutable_step_sizes()->Add(m.step_sizes.begin(), m.step_sizes.end());
   return out.SerializeAsString();
 }
 
@@ -479,6 +484,9 @@ replica_status decode_replica_status(std::string_view head) {
   m.prefix_hits = in.prefix_hits();
   m.prompt_tokens = in.prompt_tokens();
   m.generated_tokens = in.generated_tokens();
+  m.step_tokens = in.step_tokens();
+  c.count(in.step_sizes_size(), limits::list, "step_sizes");
+  m.step_sizes.assign(in.step_sizes().begin(), in.step_sizes().end());
   return m;
 }
 

@@ -22,6 +22,7 @@ struct limits {
   static constexpr int step_entries = 4096;
   static constexpr int step_tokens = 65536;
   static constexpr int step_block_ids = 1 << 18;
+  static constexpr int queue = 1 << 20;        // sequences
   static constexpr int list = 4096;            // stop ids, biases, routes, top tokens, …
   static constexpr int text_bytes = 256 << 10; // grammars, error messages
 };
@@ -90,6 +91,7 @@ struct token_chunk {
   int index = 0; // of the first token here
   std::vector<sampled> tokens;
   std::uint32_t cached_tokens = 0;
+  std::uint64_t queued_us = 0; // from the replica's taking it in to its first step
 };
 
 struct request_failed {
@@ -122,6 +124,9 @@ struct serve_settings {
   std::uint32_t heartbeat_ms = 0, suspect_ms = 0, gone_ms = 0;
   bool deterministic = false, prefix_cache = false;
   std::uint32_t max_running = 0; // sequences of one step; 0: 64
+  std::uint32_t max_queued = 0;  // sequences that wait for a place among those
+
+  [[nodiscard]] std::uint32_t running_limit() const { return max_running == 0 ? 64 : max_running; }
 };
 
 struct routing_table {
@@ -140,6 +145,8 @@ struct replica_status {
   std::vector<double> stage_us;
   std::uint64_t steps = 0, preemptions = 0, prefix_queries = 0, prefix_hits = 0;
   std::uint64_t prompt_tokens = 0, generated_tokens = 0;
+  std::uint64_t step_tokens = 0;
+  std::vector<std::uint64_t> step_sizes; // as scheduler::step_sizes
 };
 
 /// Heads of frames (hexgen.proto).

@@ -29,6 +29,7 @@ const buckets request_s = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                            30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 const buckets token_counts = {1,   2,    5,    10,   20,    50,    100,   200,
                               500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+const buckets queued_us = {100, 300, 1000, 3000, 10000, 30000, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7};
 const buckets n_counts = {1, 2, 5, 10, 20};
 
 } // namespace
@@ -83,7 +84,9 @@ struct serving_metrics::impl {
   Histogram& e2e =
       histogram("vllm:e2e_request_latency_seconds", "From submit to the last token.", request_s);
   Histogram& queue = histogram("vllm:request_queue_time_seconds",
-                               "Waiting before the first step, as the replica saw it.", request_s);
+                               "Waiting before the first step, at router and replica.", request_s);
+  Histogram& queued = histogram("hexgen:queued_us",
+                                "The same wait, in buckets that short waits show in.", queued_us);
   Histogram& prefill = histogram("vllm:request_prefill_time_seconds",
                                  "From the first step to the first token.", request_s);
   Histogram& decode =
@@ -94,6 +97,9 @@ struct serving_metrics::impl {
       histogram("vllm:request_prompt_tokens", "Prompt tokens per request.", token_counts);
   Histogram& generation_counts =
       histogram("vllm:request_generation_tokens", "Generated tokens per request.", token_counts);
+  Histogram& longest_choices =
+      histogram("vllm:request_max_num_generation_tokens",
+                "Generated tokens of each request's longest choice.", token_counts);
   Histogram& params_n = histogram("vllm:request_params_n", "The parameter n.", n_counts);
   Histogram& params_max_tokens =
       histogram("vllm:request_params_max_tokens", "The parameter max_tokens.", token_counts);
@@ -144,6 +150,7 @@ void serving_metrics::first_token(double since_submit_s, double queued_s) {
   if (queued_s < 0)
     return;
   impl_->queue.Observe(queued_s);
+  impl_->queued.Observe(1e6 * queued_s);
   impl_->prefill.Observe(std::max(0.0, since_submit_s - queued_s));
 }
 
@@ -176,6 +183,7 @@ void serving_metrics::done(const finished& request) {
   impl_->decode.Observe(request.decode_s);
   impl_->prompt_counts.Observe(request.prompt_tokens);
   impl_->generation_counts.Observe(request.generated_tokens);
+  impl_->longest_choices.Observe(request.longest_choice);
 }
 
 void serving_metrics::refused(int status, bool ttft_deadline, bool tpot_deadline) {

@@ -33,8 +33,9 @@ public:
     double decode_s = 0;  // first to last token
     double queued_s = -1; // < 0: not known
     int prompt_tokens = 0;
-    int generated_tokens = 0;
-    std::string_view reason; // stop, length, abort or error
+    int generated_tokens = 0; // of all choices
+    int longest_choice = 0;   // generated tokens of the longest
+    std::string_view reason;  // stop, length, abort or error
     /// Of a request that named deadlines: 1 met, 0 missed, -1 none named.
     int ttft_slo = -1;
     int tpot_slo = -1;

@@ -238,10 +238,12 @@ void generation_job::count_end(std::size_t prompt_index, std::string_view reason
   end.saw_first_token = from.begun;
   end.queued_s = from.queued_s;
   end.prompt_tokens = from.prompt_tokens;
-  for (int c = 0; c < per_prompt_; ++c)
-    end.generated_tokens +=
-        choices_[prompt_index * static_cast<std::size_t>(per_prompt_) + static_cast<std::size_t>(c)]
-            .completion_tokens;
+  const auto first = prompt_index * static_cast<std::size_t>(per_prompt_);
+  for (int c = 0; c < per_prompt_; ++c) {
+    const int tokens = choices_[first + static_cast<std::size_t>(c)].completion_tokens;
+    end.generated_tokens += tokens;
+    end.longest_choice = std::max(end.longest_choice, tokens);
+  }
   const bool served = from.begun && reason != "error";
   if (from.begun) {
     end.e2e_s = seconds(from.last - started_);

@@ -57,9 +57,10 @@ submit_verdict step_batcher::submit(sequence_request r, time_us now) {
   if (r.tokens.empty() || r.max_new < 1 || most > static_cast<std::size_t>(options_.max_sequence) ||
       blocks_for(most) > options_.blocks)
     return submit_verdict::too_long;
-  const auto waiting_limit =
-      static_cast<std::size_t>(options_.max_waiting) * (r.must_take ? std::size_t{8} : 1);
-  if (waiting_.size() >= waiting_limit)
+  // Those that the next step may take in do not wait: a burst fills the places that are free.
+  const auto limit = static_cast<std::size_t>(options_.max_running + options_.max_waiting) *
+                     (r.must_take ? std::size_t{8} : 1);
+  if (sequences_.size() >= limit)
     return submit_verdict::full;
 
   auto s = std::make_unique<sequence>();
@@ -319,6 +320,9 @@ void step_batcher::commit(forming& f, time_us now) {
   }
   steps_ = f.step.number;
   ++counters_.steps;
+  counters_.step_tokens += static_cast<std::uint64_t>(f.tokens);
+  ++counters_.step_sizes[static_cast<std::size_t>(
+      std::ranges::lower_bound(step_size_bounds, f.tokens) - step_size_bounds.begin())];
   flights_.push_back(std::move(out));
 }
 

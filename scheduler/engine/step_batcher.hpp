@@ -3,6 +3,7 @@
 
 #include "scheduler/engine/block_pool.hpp"
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
@@ -18,7 +19,7 @@ struct batcher_options {
   int steps_in_flight = 1;   // micro-batches: the number of stages
   int max_step_tokens = 512; // token budget of one step
   int max_running = 256;     // sequences that hold blocks
-  int max_waiting = 512;     // sequences that do not; submit() refuses past it
+  int max_waiting = 1024;    // more sequences than can run; submit() refuses past it
   int max_sequence = 2048;   // tokens of a sequence, prompt and output
   bool prefix_cache = true;
   hash_key key;
@@ -38,6 +39,11 @@ struct sequence_request {
   time_us tpot_us = 0;
   bool must_take = false; // an accepted request moved here: past max_waiting
 };
+
+/// Bounds of step_sizes: a step counts under the first that its tokens do not exceed, or in the
+/// last place (vLLM's buckets).
+inline constexpr std::array<int, 13> step_size_bounds = {1,   8,    16,   32,   64,   128,  256,
+                                                         512, 1024, 2048, 4096, 8192, 16384};
 
 enum class submit_verdict { accepted, full, too_long };
 
@@ -76,6 +82,8 @@ struct batcher_stats {
   std::uint64_t steps = 0, preemptions = 0;
   std::uint64_t prefix_queries = 0, prefix_hits = 0; // tokens
   std::uint64_t prompt_tokens = 0, generated_tokens = 0;
+  std::uint64_t step_tokens = 0;                                       // of all steps
+  std::array<std::uint64_t, step_size_bounds.size() + 1> step_sizes{}; // steps, by their tokens
 };
 
 /// Not thread-safe; the same calls give the same steps.

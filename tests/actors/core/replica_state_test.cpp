@@ -175,6 +175,26 @@ TEST_CASE("a full queue refuses newcomers finally and lets moved requests in") {
   CHECK(r.submit(77, moved, 0).empty());
 }
 
+TEST_CASE("tokens tell how long their request waited for its first step") {
+  auto o = small();
+  o.max_running = 1;
+  replica_state r(o);
+  last_stage stage;
+  auto effects = r.submit(77, request(1, 10, 1), 1000);
+  r.submit(77, request(2, 10, 2), 1200);
+  effects = r.step_result(stage.run(only<send_step>(effects).at(0).message), 1500);
+  CHECK(only<send_chunk>(effects).at(0).message.queued_us == 0);
+  effects = r.step_result(stage.run(only<send_step>(effects).at(0).message), 1900);
+  CHECK(only<send_chunk>(effects).at(0).message.queued_us == 300);
+  effects = r.step_result(stage.run(only<send_step>(effects).at(0).message), 2500);
+  CHECK(only<send_chunk>(effects).at(0).message.queued_us == 300); // not since the last step
+  const auto s = r.status();
+  CHECK(s.steps == 3);
+  CHECK(s.step_tokens == 21);
+  CHECK(s.step_sizes.at(0) == 1); // up to 1,
+  CHECK(s.step_sizes.at(2) == 2); // and up to 16 tokens
+}
+
 TEST_CASE("what cannot be served is refused with 400") {
   replica_state r(small());
   const auto status = [&](const wire::submit& m) {

@@ -23,6 +23,8 @@ wire::routing_table table(std::uint64_t epoch, std::vector<wire::route> routes) 
   t.routes = std::move(routes);
   t.missing = t.routes.empty() ? "needs one more device" : "";
   t.settings.max_sequence = 256;
+  t.settings.max_running = 3;
+  t.settings.max_queued = 1;
   return t;
 }
 
@@ -64,16 +66,11 @@ std::vector<T> only(const router_effects& effects) {
 }
 
 struct fixture {
-  fixture() : router(options()) {
+  fixture() : router(router_options{}) {
     router.set_tokenizer(std::make_shared<hexgen::tests::byte_tokenizer>());
     router.node_up("a", 1, 0);
     router.node_up("b", 1, 0);
     router.routing_table(table(1, {route(1, 1, "a"), route(2, 2, "b")}), 0);
-  }
-  static router_options options() {
-    router_options o;
-    o.max_sequences = 8;
-    return o;
   }
   wire::submit submit_one(ticket_id ticket, generation_request r = request()) {
     const auto sent = only<send_submit>(router.submit(ticket, std::move(r), 0));
@@ -212,6 +209,24 @@ TEST_CASE_METHOD(fixture, "each choice has a journal of its own") {
   CHECK(events.at(0).event.choice == 1);
   CHECK(only<send_cancel>(router.cancel(1, 2)).size() == 3);
   CHECK(router.stats().sequences == 0);
+}
+
+TEST_CASE_METHOD(fixture, "a request's wait is the router's and its replica's together") {
+  router.node_down("a", 1, 0);
+  router.node_down("b", 1, 0);
+  CHECK(router.submit(1, request(), 1'000'000).empty());
+  const auto sent = only<send_submit>(router.node_up("a", 1, 1'200'000));
+  REQUIRE(sent.size() == 1);
+  auto first = chunk(sent[0].message, 0, "a");
+  first.queued_us = 50'000;
+  auto events = only<deliver_event>(router.token_chunk(first, 1'300'000));
+  CHECK(events.at(0).event.queued_s == Approx(0.25));
+  // A replica cannot say that it waited longer than since it was asked.
+  const auto other = only<send_submit>(router.submit(2, request(), 2'000'000));
+  auto liar = chunk(other.at(0).message, 0, "a");
+  liar.queued_us = std::uint64_t{1} << 60U;
+  events = only<deliver_event>(router.token_chunk(liar, 2'100'000));
+  CHECK(events.at(0).event.queued_s == Approx(0.1));
 }
 
 TEST_CASE_METHOD(fixture, "busy is said early and in the right words") {

@@ -45,6 +45,7 @@ wire::step_message sample_step() {
 
 wire::token_chunk sample_chunk() {
   wire::token_chunk m;
+  m.queued_us = 1234;
   m.request = 7;
   m.attempt = 1;
   m.index = 5;
@@ -107,6 +108,7 @@ TEST_CASE("messages come back as they went") {
   CHECK(chunk.tokens.at(0).token.top.at(1).id == 43);
   CHECK(chunk.tokens.at(0).token.ends);
   CHECK(chunk.cached_tokens == 16);
+  CHECK(chunk.queued_us == 1234);
 
   const auto table = wire::decode_routing_table(wire::encode(sample_table()));
   CHECK(table.switching == sample_table().switching);

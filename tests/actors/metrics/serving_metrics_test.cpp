@@ -29,6 +29,7 @@ TEST_CASE("metrics carry vLLM's names, labels and buckets") {
   end.reason = "stop";
   end.prompt_tokens = 10;
   end.generated_tokens = 3;
+  end.longest_choice = 2;
   end.ttft_slo = 1;
   end.tpot_slo = 0;
   metrics.done(end);
@@ -50,6 +51,12 @@ TEST_CASE("metrics carry vLLM's names, labels and buckets") {
   CHECK(bucket("vllm:inter_token_latency_seconds", "0.025", 2));
   CHECK(bucket("vllm:e2e_request_latency_seconds", "0.5", 1));
   CHECK(bucket("vllm:request_inference_time_seconds", "0.3", 1));
+  CHECK(bucket("vllm:request_queue_time_seconds", "0.3", 1));
+  CHECK(bucket("hexgen:queued_us", "3000", 0));
+  CHECK(bucket("hexgen:queued_us", "10000", 1));
+  CHECK(bucket("vllm:request_prefill_time_seconds", "0.3", 1));
+  CHECK(bucket("vllm:request_max_num_generation_tokens", "1", 0));
+  CHECK(bucket("vllm:request_max_num_generation_tokens", "2", 1));
   CHECK(bucket("vllm:request_params_n", "1", 0));
   CHECK(bucket("vllm:request_params_n", "2", 1));
   CHECK(has(text, R"(hexgen:slo_attained_total{engine="0",model_name="m",slo="ttft"} 1)"));

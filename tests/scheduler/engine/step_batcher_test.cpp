@@ -275,7 +275,8 @@ TEST_CASE("a cancelled sequence gives its blocks back when its step has returned
 
 TEST_CASE("a full queue and sequences that can never fit are refused") {
   auto o = small(4);
-  o.max_waiting = 2;
+  o.max_running = 1;
+  o.max_waiting = 1;
   machine m(o);
   CHECK(m.submit(request(1, 60, 5)) == submit_verdict::too_long);
   CHECK(m.submit(request(1, 10, 0)) == submit_verdict::too_long);
