@@ -101,7 +101,7 @@ class Metrics(unittest.TestCase):
             for one in waiting:
                 one.join()
             self.assertEqual(answers, [200, 200])
-            self.assertEqual(cluster.metric("hexgen:router_refused_total"), 2)
+            harness.wait_for(lambda: cluster.metric("hexgen:router_refused_total") == 2, 10, "the count of refusals")
 
 
 if __name__ == "__main__":
