@@ -200,7 +200,7 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
                  "step " + std::to_string(m.step) + " returned a token that was not asked for");
       return out;
     }
-    ids.push_back({t.sequence, t.token.id, t.token.ends});
+    ids.push_back({t.sequence, t.token.id, t.token.ends || !t.error.empty()});
   }
   std::vector<std::uint32_t> cached;
   for (const auto& t : m.tokens)
@@ -215,6 +215,12 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
   for (std::size_t i = 0; i < m.tokens.size(); ++i) {
     request& q = *requests_.at(m.tokens[i].sequence);
     ++q.next_index;
+    if (!m.tokens[i].error.empty()) {
+      if (!q.silent)
+        out.push_back(send_failed{q.origin.router,
+                                  {q.origin.request, q.attempt, false, 400, m.tokens[i].error}});
+      continue;
+    }
     ++rate_tokens_;
     if (!q.silent)
       out.push_back(send_chunk{

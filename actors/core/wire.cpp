@@ -137,6 +137,7 @@ void put(proto::sampled& to, const sampled& s) {
   }
   to.set_ends(s.token.ends);
   to.set_by_length(s.token.ends_by_length);
+  to.set_error(s.error);
 }
 
 sampled get(const proto::sampled& from, const checker& c) {
@@ -150,6 +151,7 @@ sampled get(const proto::sampled& from, const checker& c) {
     s.token.top.push_back({t.id(), t.logprob()});
   s.token.ends = from.ends();
   s.token.ends_by_length = from.by_length();
+  s.error = from.error();
   return s;
 }
 

@@ -54,6 +54,7 @@ struct sampled {
   std::uint64_t sequence = 0;
   int index = 0; // among the request's generated tokens, emitted ones counted
   compute::sampled_token token;
+  std::string error; // not empty: the sequence cannot be sampled and ends with no token
 };
 
 struct step_result {

@@ -142,11 +142,31 @@ void rank_runtime::loop() {
 }
 
 void rank_runtime::open_sequences(const wire::step_message& head) {
-  for (const auto id : head.closes)
+  for (const auto id : head.closes) {
     samplers_.erase(id);
-  for (const auto& open : head.opens)
-    samplers_.insert_or_assign(
-        open.sequence, compute::sequence_sampler(open.params, open.prompt, open.emitted, tokens_));
+    refused_.erase(id);
+  }
+  for (const auto& open : head.opens) {
+    try {
+      samplers_.insert_or_assign(open.sequence, compute::sequence_sampler(open.params, open.prompt,
+                                                                          open.emitted, tokens_));
+    } catch (const std::invalid_argument& e) {
+      // The gateway checks what it takes; a router of another build may not.
+      wire::sampled none;
+      none.sequence = open.sequence;
+      none.index = static_cast<int>(open.emitted.size());
+      none.token.ends = true;
+      none.error = e.what();
+      refused_.insert_or_assign(open.sequence, std::move(none));
+    }
+  }
+}
+
+bool rank_runtime::refuse(std::uint64_t sequence, wire::step_result& result) const {
+  const auto found = refused_.find(sequence);
+  if (found != refused_.end())
+    result.tokens.push_back(found->second);
+  return found != refused_.end();
 }
 
 void rank_runtime::run_step(work w) {
@@ -256,6 +276,8 @@ void rank_runtime::sample(const wire::step_message& head, std::span<float> logit
     if (entry.logits == 0)
       continue;
     row += static_cast<std::size_t>(entry.logits);
+    if (refuse(entry.sequence, result))
+      continue;
     auto& sampler = sampler_of(entry.sequence);
     wire::sampled out;
     out.sequence = entry.sequence;
@@ -284,6 +306,8 @@ void rank_runtime::run_choosing(const wire::step_message& head, std::span<float>
     if (entry.logits == 0)
       continue;
     row += static_cast<std::size_t>(entry.logits);
+    if (refused_.contains(entry.sequence))
+      continue;
     if (const auto choice = sampler_of(entry.sequence).choice())
       choices[row - 1] = *choice;
     else
@@ -299,6 +323,8 @@ void rank_runtime::run_choosing(const wire::step_message& head, std::span<float>
     if (entry.logits == 0)
       continue;
     row += static_cast<std::size_t>(entry.logits);
+    if (refuse(entry.sequence, result))
+      continue;
     auto& sampler = sampler_of(entry.sequence);
     wire::sampled out;
     out.sequence = entry.sequence;

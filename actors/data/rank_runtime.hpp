@@ -60,6 +60,8 @@ private:
                     wire::step_result& result);
   [[nodiscard]] compute::sequence_sampler& sampler_of(std::uint64_t sequence);
   void open_sequences(const wire::step_message& head);
+  /// Answers for a sequence whose parameters no sampler takes; false: it has one.
+  bool refuse(std::uint64_t sequence, wire::step_result& result) const;
   void fail(const std::string& reason);
   [[nodiscard]] bool leader() const { return spec_.part.rank == 0; }
   [[nodiscard]] bool last() const { return spec_.stage + 1 == spec_.stages; }
@@ -75,6 +77,7 @@ private:
   link_collective group_;
   std::uint64_t memory_bytes_ = 0;
   std::map<std::uint64_t, compute::sequence_sampler> samplers_; // last stage's leader
+  std::map<std::uint64_t, wire::sampled> refused_;              // what open_sequences refused
   std::vector<float> logits_;
 
   mutable std::mutex mutex_;

@@ -214,6 +214,31 @@ TEST_CASE("what cannot be served is refused with 400") {
   CHECK(r.idle());
 }
 
+TEST_CASE("a sequence that the last stage refuses ends alone") {
+  replica_state r(small());
+  last_stage stage;
+  auto steps = only<send_step>(r.submit(77, request(1), 0));
+  r.submit(78, request(2), 0);
+  auto result = stage.run(steps.at(0).message);
+  steps = only<send_step>(r.step_result(result, 1000));
+  result = stage.run(steps.at(0).message);
+  REQUIRE(result.tokens.size() == 2);
+  auto& refused = result.tokens[0].sequence == 2 ? result.tokens[0] : result.tokens[1];
+  refused.error = "the schema is too large";
+  refused.token = {};
+  const auto effects = r.step_result(result, 2000);
+  const auto failed = only<send_failed>(effects);
+  REQUIRE(failed.size() == 1);
+  CHECK(failed[0].to == 78);
+  CHECK(failed[0].message.request == 2);
+  CHECK(failed[0].message.status == 400);
+  CHECK_FALSE(failed[0].message.retry);
+  CHECK(failed[0].message.message == "the schema is too large");
+  CHECK(only<send_chunk>(effects).size() == 1);
+  CHECK(only<replica_broken>(effects).empty());
+  CHECK(only<send_step>(effects).at(0).message.closes.size() == 1);
+}
+
 TEST_CASE("the length of a sequence bounds its output") {
   replica_state r(small());
   const auto step = only<send_step>(r.submit(77, request(1, 30, 100000), 0)).at(0);

@@ -177,7 +177,7 @@ struct pipeline {
       ranks.back()->start(8);
     }
   }
-  void submit(std::uint64_t number, compute::token_id id) {
+  void submit(std::uint64_t number, compute::token_id id, const std::string& grammar = {}) {
     wire::step_message head;
     head.replica = 7;
     head.generation = 3;
@@ -194,6 +194,7 @@ struct pipeline {
       wire::sequence_open open;
       open.sequence = 1;
       open.params.temperature = 0;
+      open.params.grammar = grammar;
       open.params.max_tokens = 100;
       open.prompt = {id};
       head.opens = {open};
@@ -229,6 +230,19 @@ TEST_CASE("a pipeline of unlike stages carries a step through, one message a hop
   CHECK(p.failures == 0);
 }
 
+TEST_CASE("a sequence that no sampler takes is refused and its generation goes on") {
+  pipeline p;
+  p.submit(1, 10, "{");
+  const auto first = p.plane.wait_result(0);
+  CHECK(first.error.empty());
+  REQUIRE(first.tokens.size() == 1);
+  CHECK(first.tokens[0].error.find("not JSON") != std::string::npos);
+  CHECK(first.tokens[0].token.ends);
+  p.submit(2, 11);
+  CHECK(p.plane.wait_result(1).error.empty());
+  CHECK(p.failures == 0);
+}
+
 TEST_CASE("a device held back computes the same") {
   pipeline p(0.5);
   p.submit(1, 5);
@@ -241,7 +255,8 @@ TEST_CASE("a step out of order fails its generation, once") {
   const auto r = p.plane.wait_result(0);
   CHECK(r.error.find("step 2 came after step 0") != std::string::npos);
   p.submit(1, 10);
-  std::this_thread::sleep_for(20ms);
+  for (const auto& rank : p.ranks)
+    rank->close(); // its thread has said all it had to say
   CHECK(p.failures == 1);
 }
 
@@ -262,6 +277,7 @@ TEST_CASE("a peer that cannot be reached fails the generation") {
   p.submit(1, 10);
   const auto r = p.plane.wait_result(0);
   CHECK(r.error.find("c cannot be reached") != std::string::npos);
+  p.ranks[0]->close(); // its thread has said all it had to say
   CHECK(p.failures == 1);
 }
 
