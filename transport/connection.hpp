@@ -111,6 +111,7 @@ private:
   void on_credit(const std::string& body);
   void on_pong(const std::string& body);
   void on_goodbye(const std::string& body);
+  void check_last_frames();
   void start_ucx();
   void end_ucx();
   void post_pump();
@@ -137,13 +138,14 @@ private:
   std::shared_ptr<credit_ledger> ledger_;
   std::shared_ptr<ucx_path> path_; // null: TLS carries everything
   hello_message peer_hello_;
-  stage stage_ = stage::handshake;
+  std::atomic<stage> stage_{stage::handshake}; // changed on the transport thread
   bool judge_ = false; // this side decides which connection of the pair stays
   bool settled_ = false;
   bool ucx_settled_ = true;                  // it is known whether data goes over UCX
   bool ucx_seen_ = false;                    // the peer received the probe: it does
   std::atomic<bool> ucx_awaited_{false};     // pump again when UCX has sent something
   std::optional<std::uint64_t> last_frames_; // the peer said goodbye after as many over UCX
+  std::atomic<bool> last_awaited_{false};    // and some of them are under way
   bool ready_sent_ = false;
   bool peer_ready_ = false;
   bool duplicate_ = false;
@@ -153,8 +155,8 @@ private:
   bool want_write_ = false;
   bool read_waits_ = false;
   bool write_waits_ = false;
-  bool heard_ = false;       // since the last tick
-  std::uint32_t age_ms_ = 0; // in the current phase (before up; leaving)
+  std::atomic<bool> heard_{false}; // since the last tick
+  std::uint32_t age_ms_ = 0;       // in the current phase (before up; leaving)
   std::uint32_t silence_ms_ = 0;
   std::uint32_t since_ping_ms_ = 0;
 };

@@ -150,8 +150,10 @@ void connection::post_pump() {
 }
 
 void connection::on_probe() {
-  send(record_kind::ucx_seen, {});
-  post_pump();
+  boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    self->send(record_kind::ucx_seen, {});
+    self->pump();
+  });
 }
 
 bool connection::on_ucx_charge(std::uint64_t cost) {
@@ -162,10 +164,14 @@ void connection::on_ucx_frame(received_frame f) {
   heard_ = true;
   port_->bytes_received.fetch_add(f.head.size() + f.payload_bytes, std::memory_order_relaxed);
   deliver(std::move(f));
-  if (last_frames_ && path_->frames_received() >= *last_frames_)
-    boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
-      self->drop(down_reason::goodbye, "the peer said goodbye");
-    });
+  if (last_awaited_)
+    boost::asio::post(socket_.get_executor(),
+                      [self = shared_from_this()] { self->check_last_frames(); });
+}
+
+void connection::check_last_frames() {
+  if (last_frames_ && path_ && path_->frames_received() >= *last_frames_)
+    drop(down_reason::goodbye, "the peer said goodbye");
 }
 
 void connection::on_ucx_sent(std::uint64_t cost) {
@@ -189,8 +195,9 @@ void connection::on_goodbye(const std::string& body) {
     return fail("a goodbye that is not readable");
   if (stage_ == stage::up && path_ && path_->frames_received() < in.ucx_frames()) {
     last_frames_ = in.ucx_frames();
+    last_awaited_ = true;
     age_ms_ = 0;
-    return;
+    return check_last_frames(); // the last may just have come on another thread
   }
   drop(down_reason::goodbye, "the peer said goodbye");
 }

@@ -29,7 +29,7 @@ bool credit_ledger::charge(traffic traffic_class, std::uint64_t cost) {
   if (traffic_class == traffic::control)
     return true;
   // A sender with any window left may send one whole frame, so the last one may overhang.
-  std::uint64_t& outstanding = outstanding_[static_cast<std::size_t>(traffic_class)];
+  std::atomic<std::uint64_t>& outstanding = outstanding_[static_cast<std::size_t>(traffic_class)];
   if (outstanding >= window_bytes_)
     return false;
   outstanding += cost;

@@ -20,7 +20,7 @@ public:
   credit_ledger(std::uint64_t window_bytes, std::function<void()> wake);
 
   /// Accounts for a frame of that class and window cost; false: the sender ignored its window.
-  /// Transport thread.
+  /// One thread at a time for a class.
   [[nodiscard]] bool charge(traffic traffic_class, std::uint64_t cost);
   /// Turns what was charged and read into a frame whose end gives its window back.
   [[nodiscard]] std::shared_ptr<const frame> wrap(received_frame received);
@@ -35,8 +35,8 @@ private:
 
   const std::uint64_t window_bytes_;
   std::mutex wake_mutex_;
-  std::function<void()> wake_;                 // guarded by wake_mutex_
-  std::array<std::uint64_t, 3> outstanding_{}; // transport thread: charged, not yet granted again
+  std::function<void()> wake_;                              // guarded by wake_mutex_
+  std::array<std::atomic<std::uint64_t>, 3> outstanding_{}; // charged, not yet granted again
   std::array<std::atomic<std::uint64_t>, 3> returned_{};
 };
 

@@ -9,8 +9,9 @@ namespace hexgen::transport {
 namespace {
 
 constexpr std::chrono::microseconds spin_time{50};
-constexpr int unarmed_turns = 16;
-constexpr std::chrono::microseconds unarmed_wait{200};
+// A peer that reads makes room in less; one that does not must not cost a core.
+constexpr std::chrono::microseconds unarmed_limit{500};
+constexpr std::chrono::milliseconds unarmed_nap{1};
 } // namespace
 
 void run_event_loop(boost::asio::io_context& io, ucx_group* group, wakeup wake) {
@@ -19,8 +20,7 @@ void run_event_loop(boost::asio::io_context& io, ucx_group* group, wakeup wake) 
     io.run();
     return;
   }
-  clock::time_point idle_since = clock::now();
-  int unarmed = 0;
+  clock::time_point worked_at = clock::now();
   while (!io.stopped()) {
     bool worked = group != nullptr && group->progress();
     if (worked || wake != wakeup::event)
@@ -28,32 +28,26 @@ void run_event_loop(boost::asio::io_context& io, ucx_group* group, wakeup wake) 
     if (wake == wakeup::busy)
       continue;
     if (worked) {
-      unarmed = 0;
-      if (wake == wakeup::spin)
-        idle_since = clock::now();
+      worked_at = clock::now();
       continue;
     }
-    if (wake == wakeup::spin && clock::now() - idle_since < spin_time)
+    if (wake == wakeup::spin && clock::now() - worked_at < spin_time)
       continue;
-    if (group != nullptr) {
-      if (!group->arm()) {
-        // Something came since the last progress, or (it cannot be told apart) sends wait for
-        // room at a peer that does not read: then no event will come, and spinning starves it.
-        if (++unarmed > unarmed_turns)
-          io.run_one_for(unarmed_wait);
-        else
-          std::this_thread::yield();
-        io.poll();
-        continue;
-      }
-      unarmed = 0;
+    if (group != nullptr && !group->arm()) {
+      // Something came since the last progress, or (it cannot be told apart) sends wait for
+      // room at a peer that does not read: then no event will come, and spinning starves it.
+      if (clock::now() - worked_at > unarmed_limit)
+        io.run_one_for(unarmed_nap);
+      else
+        std::this_thread::yield();
+      io.poll();
+      continue;
     }
     io.run_one();
     // A wake-up by UCX goes straight to its progress; others may have brought company.
     if (group == nullptr || !group->take_fired())
       io.poll();
-    if (wake == wakeup::spin)
-      idle_since = clock::now();
+    worked_at = clock::now();
   }
 }
 

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -56,6 +57,7 @@ public:
   [[nodiscard]] std::uint64_t incarnation() const override { return options_.incarnation; }
   void dial(const std::string& address) override;
   send_result send(peer_id peer, frame f) override;
+  void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) override;
   void disconnect(peer_id peer) override;
   [[nodiscard]] link_stats stats(peer_id peer) const override;
   void post(std::function<void()> task, std::uint32_t delay_ms) override;
@@ -105,7 +107,7 @@ private:
   std::chrono::steady_clock::time_point last_tick_;
   std::chrono::steady_clock::time_point last_trim_;
   std::thread thread_;
-  bool stopping_ = false; // transport thread
+  std::atomic<bool> stopping_{false}; // set on the transport thread
 
   std::set<connection_ptr> connections_;
   std::map<process_key, std::weak_ptr<connection>> chosen_; // the pair's connection, see on_offer
@@ -371,6 +373,11 @@ send_result fabric_impl::send(peer_id peer, frame f) {
         link->pump();
     });
   return result;
+}
+
+void fabric_impl::attend(const std::function<bool()>& ready, std::chrono::microseconds limit) {
+  if (ucx_ && running_here != this)
+    group_.attend(ready, limit);
 }
 
 void fabric_impl::disconnect(peer_id peer) {

@@ -1,6 +1,7 @@
 // The bytes between processes: one transport thread, two kinds of link behind one interface.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -68,7 +69,8 @@ enum class send_result : std::uint8_t { accepted, would_block, down };
 /// Why a peer went: for logs and for the difference between leaving and dying.
 enum class down_reason : std::uint8_t { goodbye, closed, timeout, protocol_error, local };
 
-/// Called on the transport thread; must not block. Frames of one peer and class arrive in order.
+/// Called on the transport thread, on_frame also on a thread inside fabric::attend; must not
+/// block. Frames of one peer and class arrive in order, all between its on_up and its on_down.
 class fabric_handler {
 public:
   virtual ~fabric_handler() = default;
@@ -84,6 +86,8 @@ public:
   virtual void on_refused(const std::string& /*remote*/, const std::string& /*detail*/) {}
 };
 
+/// How long the transport thread looks for work before it sleeps: not at all, 50 us, for ever (only
+/// with cores to spare).
 enum class wakeup : std::uint8_t { event, spin, busy };
 
 struct fabric_options {
@@ -128,6 +132,11 @@ public:
   virtual void dial(const std::string& address) = 0;
   /// would_block: the peer's send queue is full; nothing was taken.
   virtual send_result send(peer_id peer, frame f) = 0;
+  /// For a thread that is about to sleep until a frame has made `ready()` true: receives over UCX
+  /// on this thread meanwhile, which saves waking two others. Returns when `ready()`, or when
+  /// nothing came for `limit`: the caller then sleeps, and the transport thread receives again.
+  /// `ready` is cheap; the caller holds no lock that a handler takes.
+  virtual void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) = 0;
   virtual void disconnect(peer_id peer) = 0;
   [[nodiscard]] virtual link_stats stats(peer_id peer) const = 0;
   /// Runs `task` on the transport thread after `delay_ms` (timers for the actor shell).

@@ -9,9 +9,9 @@
 namespace hexgen::transport {
 namespace {
 
+constexpr int progress_turns = 64; // then others get their turn
+constexpr int lock_tries = 400;    // a few microseconds
 // Enough to keep the receiver busy; the rest waits where the outbox counts it.
-constexpr int lock_tries = 400; // a few microseconds
-
 constexpr std::uint64_t in_flight_limit_bytes = 16U << 20;
 
 } // namespace
@@ -51,8 +51,27 @@ bool ucx_path::connect(const std::string& peer_address, std::uint64_t peer_cooki
 }
 
 void ucx_path::open() {
+  const std::lock_guard turn(turn_);
   open_ = true;
   deliver();
+}
+
+bool ucx_path::receive() {
+  const std::unique_lock turn(turn_, std::try_to_lock);
+  if (!turn)
+    return false;
+  int turns = 0;
+  {
+    const std::lock_guard lock(worker_->mutex());
+    if (owner_ == nullptr)
+      return false;
+    while (turns < progress_turns && worker_->progress())
+      ++turns;
+  }
+  // Without the worker's lock: whoever a frame wakes may want to send at once.
+  if (turns != 0)
+    deliver();
+  return turns != 0;
 }
 
 bool ucx_path::send_queued(outbox& box) {
@@ -186,7 +205,7 @@ void ucx_path::fail(const std::string& detail) {
 }
 
 void ucx_path::close() {
-  const std::lock_guard lock(worker_->mutex());
+  const std::scoped_lock both(turn_, worker_->mutex());
   if (owner_ == nullptr)
     return;
   owner_ = nullptr;

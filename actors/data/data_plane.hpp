@@ -3,6 +3,8 @@
 
 #include "transport/fabric.hpp"
 
+#include <chrono>
+#include <functional>
 #include <string>
 
 namespace hexgen::actors {
@@ -14,6 +16,8 @@ public:
   virtual ~data_plane() = default;
   /// false: no such peer now, or its queue is full; the generation is then failed by the caller.
   virtual bool send(const std::string& node, transport::frame f) = 0;
+  /// As fabric::attend.
+  virtual void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) = 0;
 };
 
 } // namespace hexgen::actors

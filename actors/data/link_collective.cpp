@@ -6,6 +6,13 @@
 #include <cstring>
 
 namespace hexgen::actors {
+namespace {
+
+// By how much ranks of one group miss each other in a layer: a rank that slept would be the next
+// one to be waited for.
+constexpr std::chrono::microseconds unevenness{300};
+
+} // namespace
 
 bool collective_mailbox::deliver(const wire::collective_head& head,
                                  std::shared_ptr<const transport::frame> f) {
@@ -103,6 +110,7 @@ void link_collective::post(std::uint32_t to, const transport::buffer& payload) {
 }
 
 void link_collective::receive(std::uint32_t from, std::span<std::byte> into) {
+  out_.attend([&] { return mail_.aborted() || mail_.has(step_, index_, from); }, unevenness);
   const auto f = mail_.take(step_, index_, from, std::chrono::steady_clock::now() + where_.timeout);
   const auto bytes = f->payload.bytes();
   if (bytes.size() != into.size())

@@ -21,6 +21,9 @@ public:
   /// Only the connection that is in use is forgotten: a newer one of the same node stays.
   void down(const transport::peer_info& peer);
   bool send(const std::string& node, transport::frame f) override;
+  void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) override {
+    fabric_->attend(ready, limit);
+  }
 
 private:
   std::string own_;

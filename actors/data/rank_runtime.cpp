@@ -9,6 +9,13 @@ namespace hexgen::actors {
 
 using std::chrono::steady_clock;
 
+namespace {
+
+// About what the wake-ups cost that looking for the next step for so long may save.
+constexpr std::chrono::microseconds step_patience{20};
+
+} // namespace
+
 rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
                            std::shared_ptr<const compute::tokenizer> tokens,
                            std::unique_ptr<compute::executor> executor, rank_signals signals)
@@ -116,6 +123,12 @@ void rank_runtime::fail(const std::string& reason) {
 void rank_runtime::loop() {
   pthread_setname_np(pthread_self(), "hexgen-rank"); // for whoever looks with top -H
   for (;;) {
+    out_.attend(
+        [&] {
+          const std::lock_guard guard(mutex_);
+          return closing_ || !queue_.empty();
+        },
+        step_patience);
     work w;
     {
       std::unique_lock guard(mutex_);

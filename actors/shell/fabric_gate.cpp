@@ -19,7 +19,7 @@ void fabric_gate::close() {
   early_.clear();
 }
 
-// The lock is held while the sink runs: only the transport thread comes here, but for open().
+// The lock is held while the sink runs, so that open() hands over what came early in order.
 void fabric_gate::pass(fabric_event e) {
   e.at_us = now_us();
   const std::lock_guard guard(mutex_);

@@ -2,12 +2,14 @@
 #include "tests/transport/recorder.hpp"
 
 #include <array>
+#include <atomic>
 #include <future>
 #include <stdexcept>
 #include <thread>
 
 using namespace hexgen::transport;
 using namespace hexgen::transport::testing;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -77,6 +79,60 @@ TEST_CASE("fabric: frames of a class keep their order and their bytes", "[fabric
     REQUIRE(f->head == "head " + std::to_string(expected));
     REQUIRE(payload_is_whole(*f, expected % 50 == 7 ? 70'000 : expected % 5));
     ++expected;
+  }
+}
+
+TEST_CASE("fabric: threads that attend beside the transport thread keep the order", "[fabric]") {
+  pair_of_nodes nodes = connect("");
+  constexpr std::uint32_t count = 3000;
+  std::atomic<bool> enough{false};
+  const auto all_there = [&] {
+    return enough || nodes.left.seen.read([&] { return nodes.left.seen.frame_count; }) >= count;
+  };
+  std::vector<std::thread> attending;
+  for (int i = 0; i < 2; ++i)
+    attending.emplace_back([&] {
+      while (!all_there())
+        nodes.left.link->attend(all_there, 20us);
+    });
+  for (std::uint32_t i = 0; i < count; ++i)
+    while (nodes.to_left(make_frame(traffic::data, i, {}, i % 100 == 7 ? 70'000 : i % 9)) !=
+           send_result::accepted)
+      std::this_thread::yield();
+  CHECK(nodes.left.seen.wait_frames(count));
+  enough = true;
+  for (auto& thread : attending)
+    thread.join();
+  std::uint32_t expected = 0;
+  for (const auto& f : nodes.left.seen.frames) {
+    REQUIRE(f->type == expected);
+    REQUIRE(payload_is_whole(*f, expected % 100 == 7 ? 70'000 : expected % 9));
+    ++expected;
+  }
+}
+
+TEST_CASE("fabric: no frame comes after stop, whoever attends", "[fabric]") {
+  for (int round = 0; round < 5; ++round) {
+    auto nodes = std::make_unique<pair_of_nodes>(in_zone(listener_options("a"), ""),
+                                                 in_zone(dialer_options("b"), ""));
+    std::atomic<bool> stopped{false}, end{false};
+    std::atomic<int> late{0};
+    nodes->left.seen.on_frame_hook = [&](const auto&) { late += stopped ? 1 : 0; };
+    std::thread attends([&] {
+      while (!end)
+        nodes->left.link->attend([&] { return end.load(); }, 20us);
+    });
+    std::thread sends([&] {
+      while (nodes->to_left(make_frame(traffic::data, 1, {}, 100)) != send_result::down)
+        std::this_thread::yield();
+    });
+    REQUIRE(nodes->left.seen.wait_frames(50));
+    nodes->left.link->stop();
+    stopped = true;
+    sends.join();
+    end = true;
+    attends.join();
+    CHECK(late == 0);
   }
 }
 

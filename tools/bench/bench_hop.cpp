@@ -1,15 +1,10 @@
 // What a hop between two stages costs, next to bare UCX and bare TCP, in interleaved runs.
-//   bench_hop [--runs 10] [--wake event|spin|busy] [--quick] [--json]
+//   bench_hop [--runs 10] [--wake event|spin|busy] [--quick] [--links fabric] [--json]
 // A hop is half a round trip: device thread, queue, link, queue, device thread of another process.
 #include "tools/bench/hop_side.hpp"
 
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -32,27 +27,6 @@ const char* to_text(hop_kind kind) {
   return "?";
 }
 
-void hop_channel::put(const std::string& text) const {
-  const auto bytes = static_cast<std::uint32_t>(text.size());
-  if (::write(out, &bytes, sizeof bytes) != sizeof bytes ||
-      ::write(out, text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-    throw std::runtime_error("bench_hop: the channel is closed");
-}
-
-std::string hop_channel::get() const {
-  std::uint32_t bytes = 0;
-  if (::read(in, &bytes, sizeof bytes) != sizeof bytes || bytes > 65536)
-    throw std::runtime_error("bench_hop: the channel is closed");
-  std::string text(bytes, '\0');
-  for (std::size_t got = 0; got < bytes;) {
-    const ssize_t step = ::read(in, text.data() + got, bytes - got);
-    if (step <= 0)
-      throw std::runtime_error("bench_hop: the channel is closed");
-    got += static_cast<std::size_t>(step);
-  }
-  return text;
-}
-
 namespace {
 
 using transport::wakeup;
@@ -62,42 +36,9 @@ struct settings {
   int runs = 10;
   bool quick = false;
   bool json = false;
+  std::string links; // part of the name of those to measure beside raw-ucx; empty: all
   wakeup wake = wakeup::event;
   std::string wake_text = "event";
-};
-
-/// The child that plays the other stage.
-class other_end {
-public:
-  other_end(hop_kind kind, const settings& set) {
-    int pair[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
-      throw std::runtime_error("bench_hop: no socket pair");
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::dup2(pair[1], 0);
-      ::dup2(pair[1], 1);
-      ::close(pair[0]);
-      ::close(pair[1]);
-      ::execl("/proc/self/exe", "bench_hop", "--serve", to_text(kind), "--wake",
-              set.wake_text.c_str(), static_cast<char*>(nullptr));
-      ::_exit(127);
-    }
-    ::close(pair[1]);
-    fd_ = pair[0];
-  }
-  other_end(const other_end&) = delete;
-  other_end& operator=(const other_end&) = delete;
-  ~other_end() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-    ::close(fd_);
-  }
-  [[nodiscard]] hop_channel channel() const { return {fd_, fd_}; }
-
-private:
-  pid_t pid_ = -1;
-  int fd_ = -1;
 };
 
 std::unique_ptr<hop_driver> make_driver(hop_kind kind, wakeup wake, const hop_channel& channel) {
@@ -212,12 +153,15 @@ int run(int argc, char** argv) {
       set.quick = true;
     else if (option == "--json")
       set.json = true;
+    else if (option == "--links")
+      set.links = value();
     else if (option == "--serve")
       serves = value();
     else if (option == "--wake")
       set.wake_text = value();
     else
-      throw std::runtime_error("bench_hop [--runs N] [--wake event|spin|busy] [--quick] [--json]");
+      throw std::runtime_error(
+          "bench_hop [--runs N] [--wake event|spin|busy] [--quick] [--links NAME] [--json]");
   }
   if (set.wake_text == "spin")
     set.wake = wakeup::spin;
@@ -230,7 +174,9 @@ int run(int argc, char** argv) {
   std::map<hop_kind, figures> all;
   for (int i = 0; i < set.runs; ++i) {
     for (const hop_kind kind : hop_kinds) {
-      const other_end other(kind, set);
+      if (kind != hop_kind::raw_ucx && std::strstr(to_text(kind), set.links.c_str()) == nullptr)
+        continue;
+      const child_end other({"bench_hop", "--serve", to_text(kind), "--wake", set.wake_text});
       const auto driver = make_driver(kind, set.wake, other.channel());
       measure(*driver, set.quick, all[kind]);
     }

@@ -25,7 +25,13 @@ public:
     }
     wake_.notify_one();
   }
-  std::shared_ptr<const frame> pop() {
+  std::shared_ptr<const frame> pop(fabric& link) {
+    link.attend(
+        [&] {
+          const std::lock_guard lock(mutex_);
+          return !frames_.empty();
+        },
+        std::chrono::microseconds(20)); // as a rank waits for its next step
     std::unique_lock lock(mutex_);
     wake_.wait(lock, [&] { return !frames_.empty(); });
     auto f = std::move(frames_.front());
@@ -56,7 +62,7 @@ public:
   ~end() override { link_->stop(); }
 
   fabric& link() { return *link_; }
-  std::shared_ptr<const frame> pop() { return queue_.pop(); }
+  std::shared_ptr<const frame> pop() { return queue_.pop(*link_); }
   void send(std::uint32_t type, buffer payload) {
     frame f;
     f.traffic_class = traffic::data;

@@ -1,6 +1,7 @@
 // The two ends of a hop that bench_hop times, for every kind of link it compares.
 #pragma once
 
+#include "tools/bench/hop_channel.hpp"
 #include "transport/fabric.hpp"
 
 #include <cstddef>
@@ -22,14 +23,6 @@ public:
   virtual void round_trip(std::size_t bytes) = 0;
   /// Sends `count` messages, at most `depth` of them not yet acknowledged.
   virtual void stream(std::size_t bytes, int count, int depth) = 0;
-};
-
-/// How the ends find each other: a byte channel from before (the child's stdin and stdout).
-struct hop_channel {
-  int in = 0;
-  int out = 1;
-  void put(const std::string& text) const; // length-prefixed; throws std::runtime_error
-  [[nodiscard]] std::string get() const;
 };
 
 [[nodiscard]] std::unique_ptr<hop_driver> make_fabric_driver(bool ucx, transport::wakeup wake,

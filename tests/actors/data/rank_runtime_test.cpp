@@ -34,6 +34,7 @@ public:
     }
     return true;
   }
+  void attend(const std::function<bool()>&, std::chrono::microseconds) override {}
   wire::step_result wait_result(std::size_t n) {
     std::unique_lock guard(mutex);
     REQUIRE(arrived.wait_for(guard, 20s, [&] { return results.size() > n; }));

@@ -22,6 +22,8 @@ public:
     sent_.emplace_back(peer, std::move(f));
     return transport::send_result::accepted;
   }
+  void attend(const std::function<bool()>& /*ready*/,
+              std::chrono::microseconds /*limit*/) override {}
   void disconnect(transport::peer_id) override {}
   [[nodiscard]] transport::link_stats stats(transport::peer_id) const override { return {}; }
   void post(std::function<void()>, std::uint32_t) override {}
