@@ -64,6 +64,7 @@ void read_links(yaml_reader& top, cluster& into) {
   for (const auto& node : into.nodes)
     regions.insert(node.region);
   auto links = top.section("links");
+  into.links_line = links.line("inter_region");
   // PCIe 4, where a file says nothing of the inside of a node.
   into.intra_node = {10e-6, 16e9};
   if (links.has("intra_node")) {

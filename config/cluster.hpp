@@ -32,7 +32,8 @@ struct region_link {
 };
 
 struct cluster {
-  std::string file; // where it was read from, for messages
+  std::string file;   // where it was read from, for messages
+  int links_line = 0; // of it: where inter_region or, without it, the links begin
   std::string name;
   std::vector<cluster_node> nodes;
   link intra_node; // any pair of one node without an entry below

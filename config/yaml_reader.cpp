@@ -59,6 +59,11 @@ void yaml_reader::fail_at(const YAML::Node& node, const std::string& key,
   throw config_error(file_, mark.line + 1, path_.empty() ? key : path_ + "." + key, message);
 }
 
+int yaml_reader::line(const std::string& key) const {
+  const YAML::Node found = node_[key];
+  return (found ? found : node_).Mark().line + 1;
+}
+
 void yaml_reader::fail(const std::string& key, const std::string& message) const {
   const YAML::Node found = node_[key];
   fail_at(found ? found : node_, key, message);

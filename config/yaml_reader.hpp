@@ -44,6 +44,8 @@ public:
   [[nodiscard]] bool is_mapping(const std::string& key) const;
   /// Refuses keys that nobody asked for: a typo must not pass as a default.
   void refuse_other_keys() const;
+  /// Where the key's value begins, counted from one; the mapping's own line when it is absent.
+  [[nodiscard]] int line(const std::string& key) const;
   [[noreturn]] void fail(const std::string& key, const std::string& message) const;
 
 private:

@@ -130,6 +130,7 @@ public:
 
   batch_result run() {
     result_.ratios.assign(stream_.times.size(), std::numeric_limits<float>::infinity());
+    result_.finished_s.assign(stream_.times.size(), std::numeric_limits<double>::infinity());
     requests_.resize(stream_.times.size());
     std::size_t next = 0;
     while (next < stream_.times.size() || !events_.empty()) {
@@ -218,6 +219,7 @@ private:
     const auto& one = requests_[number];
     result_.ratios[number] =
         static_cast<float>(now - one.arrived) / setting_.base[stream_.kinds[number]];
+    result_.finished_s[number] = now;
     result_.mean_ttft_s += one.first - one.arrived;
     if (one.output > 1)
       result_.mean_tpot_s += (now - one.first) / (one.output - 1);
@@ -242,6 +244,48 @@ batch_result simulate_batches(const calibrated_cost& costs, const std::vector<pi
                               const std::vector<config::request_kind>& kinds,
                               const request_stream& stream, const batch_setting& setting) {
   return simulation_run(costs, lines, kinds, stream, setting).run();
+}
+
+saturation saturate(const calibrated_cost& costs, const std::vector<pipeline>& lines,
+                    const std::vector<config::request_kind>& kinds, const request_stream& stream,
+                    batch_setting setting) {
+  constexpr double at_once = 1e9; // requests per second
+  setting.rate = at_once;
+  const auto run = simulate_batches(costs, lines, kinds, stream, setting);
+  std::vector<std::pair<double, int>> ends; // when, and tokens of the answer
+  for (std::size_t i = 0; i < run.finished_s.size(); ++i)
+    if (std::isfinite(run.finished_s[i]))
+      ends.emplace_back(run.finished_s[i], kinds[stream.kinds[i]].output_tokens);
+  std::sort(ends.begin(), ends.end());
+  const auto from = ends.size() / 4, to = ends.size() - ends.size() / 4;
+  if (to < from + 2 || ends[to - 1].first <= ends[from].first)
+    return {};
+  saturation found;
+  for (auto i = from + 1; i < to; ++i) {
+    found.requests_per_s += 1;
+    found.tokens_per_s += ends[i].second;
+  }
+  const double seconds = ends[to - 1].first - ends[from].first;
+  return {found.requests_per_s / seconds, found.tokens_per_s / seconds};
+}
+
+double largest_batch_rate(const calibrated_cost& costs, const std::vector<pipeline>& lines,
+                          const std::vector<config::request_kind>& kinds,
+                          const request_stream& stream, batch_setting setting, double scale,
+                          double share, double most, double floor) {
+  const auto keeps = [&](double rate) {
+    setting.rate = rate;
+    return attainment(simulate_batches(costs, lines, kinds, stream, setting).ratios, scale) >=
+           share;
+  };
+  double low = floor, high = most;
+  if (low >= high || (low > 0 && !keeps(low)))
+    return 0;
+  for (int i = 0; i < 12 && high - low > 1e-2 * high; ++i) {
+    const double middle = (low + high) / 2;
+    (keeps(middle) ? low : high) = middle;
+  }
+  return low;
 }
 
 } // namespace hexgen::scheduler

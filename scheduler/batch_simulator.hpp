@@ -9,11 +9,12 @@
 namespace hexgen::scheduler {
 
 struct batch_result {
-  std::vector<float> ratios; // latency over base, in order of arrival; refused ones infinite
-  double tokens_per_s = 0;   // generated, until the last one
-  double mean_batch = 0;     // sequences in a step that decodes
-  double mean_ttft_s = 0;    // first token
-  double mean_tpot_s = 0;    // each further one
+  std::vector<float> ratios;      // latency over base, in order of arrival; refused ones infinite
+  std::vector<double> finished_s; // when each ended, in order of arrival; refused ones infinite
+  double tokens_per_s = 0;        // generated, until the last one
+  double mean_batch = 0;          // sequences in a step that decodes
+  double mean_ttft_s = 0;         // first token
+  double mean_tpot_s = 0;         // each further one
   std::uint64_t preemptions = 0;
   std::size_t refused = 0;
 };
@@ -34,5 +35,25 @@ struct batch_setting {
                                             const std::vector<config::request_kind>& kinds,
                                             const request_stream& stream,
                                             const batch_setting& setting);
+
+/// What the lines serve when requests never run out: all of the stream is there at once, and what
+/// ends while the middle half of it ends is counted. Longer streams than the lines hold at once
+/// tell the steady rate.
+struct saturation {
+  double requests_per_s = 0;
+  double tokens_per_s = 0; // generated
+};
+[[nodiscard]] saturation saturate(const calibrated_cost& costs, const std::vector<pipeline>& lines,
+                                  const std::vector<config::request_kind>& kinds,
+                                  const request_stream& stream, batch_setting setting);
+
+/// Largest rate at which `share` of the stream's requests keep `scale`, to 1 % by bisection below
+/// `most` (what the lines serve at most: a stream that ends would let a rate pass that no endless
+/// one keeps). Where `floor` is not kept, zero.
+[[nodiscard]] double largest_batch_rate(const calibrated_cost& costs,
+                                        const std::vector<pipeline>& lines,
+                                        const std::vector<config::request_kind>& kinds,
+                                        const request_stream& stream, batch_setting setting,
+                                        double scale, double share, double most, double floor = 0);
 
 } // namespace hexgen::scheduler

@@ -117,33 +117,79 @@ double max_flow(const cost_model& costs, const std::vector<layer_range>& ranges)
   return network.run(source, sink);
 }
 
-flow_plan place_by_flow(const cost_model& costs, const std::vector<config::request_kind>& kinds,
-                        int iterations, std::uint64_t seed) {
-  const auto& machines = costs.devices().machines();
-  const int layers = costs.model().layers;
-  struct kind_speed {
-    double per_layer = 0;
-    int cap = 0;
-  };
-  std::vector<kind_speed> speeds;
-  for (const auto& machine : machines) {
+namespace {
+
+/// What a machine gives at the largest degree that its devices allow.
+struct machine_speed {
+  double per_layer = 0; // seconds of the mean request
+  int cap = 0;          // layers
+};
+
+std::vector<machine_speed> machine_speeds(const cost_model& costs,
+                                          const std::vector<config::request_kind>& kinds) {
+  std::vector<machine_speed> speeds;
+  for (const auto& machine : costs.devices().machines()) {
     int degree = 1;
     for (const int allowed : costs.degrees())
       if (allowed <= static_cast<int>(machine.devices.size()))
         degree = allowed;
     const std::vector<int> devices(machine.devices.begin(), machine.devices.begin() + degree);
-    kind_speed speed;
+    machine_speed speed;
     for (const auto& kind : kinds)
       speed.per_layer +=
           kind.share * costs.busy(devices, 1, {}, kind.prompt_tokens, kind.output_tokens);
     // Where a range ends up is open, so room for embedding and head is kept everywhere.
-    speed.cap = std::min({layers, costs.layer_cap(machine.kind, degree, {true, false}),
-                          costs.layer_cap(machine.kind, degree, {false, true})});
+    speed.cap =
+        std::min({costs.model().layers, costs.layer_cap(machine.kind, degree, {true, false}),
+                  costs.layer_cap(machine.kind, degree, {false, true})});
     speeds.push_back(speed);
   }
+  return speeds;
+}
+
+layer_range range_of(const std::vector<machine_speed>& speeds, int machine, int first, int count) {
+  const auto& speed = speeds[static_cast<std::size_t>(machine)];
+  return {machine, first, count, count > 0 ? 1 / (count * speed.per_layer) : 0};
+}
+
+} // namespace
+
+flow_plan place_by_stages(const cost_model& costs, const std::vector<config::request_kind>& kinds) {
+  const auto speeds = machine_speeds(costs, kinds);
+  const int layers = costs.model().layers;
+  int weakest = layers;
+  for (const auto& speed : speeds)
+    weakest = std::min(weakest, std::max(1, speed.cap));
+  const int stages = (layers + weakest - 1) / weakest;
+  std::vector<int> order;
+  for (int i = 0; i < static_cast<int>(speeds.size()); ++i)
+    if (speeds[static_cast<std::size_t>(i)].cap >= 1)
+      order.push_back(i);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+    return speeds[static_cast<std::size_t>(a)].per_layer <
+           speeds[static_cast<std::size_t>(b)].per_layer;
+  });
+  // The quickest machines first, each to the stage that has least.
+  flow_plan plan;
+  std::vector<double> reached(static_cast<std::size_t>(stages), 0);
+  for (const int machine : order) {
+    const auto stage =
+        static_cast<int>(std::min_element(reached.begin(), reached.end()) - reached.begin());
+    const int first = stage * layers / stages, end = (stage + 1) * layers / stages;
+    plan.ranges.push_back(range_of(speeds, machine, first, end - first));
+    reached[static_cast<std::size_t>(stage)] += plan.ranges.back().requests_per_s;
+  }
+  plan.requests_per_s = max_flow(costs, plan.ranges);
+  return plan;
+}
+
+flow_plan place_by_flow(const cost_model& costs, const std::vector<config::request_kind>& kinds,
+                        int iterations, std::uint64_t seed) {
+  const auto speeds = machine_speeds(costs, kinds);
+  const auto& machines = costs.devices().machines();
+  const int layers = costs.model().layers;
   const auto range = [&](int machine, int first, int count) {
-    const auto& speed = speeds[static_cast<std::size_t>(machine)];
-    return layer_range{machine, first, count, count > 0 ? 1 / (count * speed.per_layer) : 0};
+    return range_of(speeds, machine, first, count);
   };
   flow_plan best;
   int first = 0;

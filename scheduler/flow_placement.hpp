@@ -32,4 +32,10 @@ struct flow_plan {
                                       const std::vector<config::request_kind>& kinds,
                                       int iterations, std::uint64_t seed);
 
+/// As Swarm: the model in equal stages of what the weakest machine holds, machines dealt out so
+/// that the slowest stage is as quick as can be, a stage's machines sharing its requests by speed.
+/// Nothing flows when there are fewer machines than stages.
+[[nodiscard]] flow_plan place_by_stages(const cost_model& costs,
+                                        const std::vector<config::request_kind>& kinds);
+
 } // namespace hexgen::scheduler

@@ -10,7 +10,6 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr std::size_t survivors = 4;
-constexpr std::size_t ranked = 20; // judged again on a fresh, long stream
 
 struct scored {
   grouping it;
@@ -86,14 +85,7 @@ group_judge::group_judge(layout_book& book, const config::workload& workload,
     : book_(book), setting_(setting), stream_(make_stream(workload, requests, seed)) {}
 
 double group_judge::operator()(const grouping& individual, double floor) {
-  auto chosen = choose_layouts(book_, individual);
-  if (setting_.most_replicas > 0 &&
-      chosen.size() > static_cast<std::size_t>(setting_.most_replicas)) {
-    std::stable_sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) {
-      return a.layout->bottleneck_s < b.layout->bottleneck_s;
-    });
-    chosen.resize(static_cast<std::size_t>(setting_.most_replicas));
-  }
+  const auto chosen = choose_layouts(book_, individual, setting_.most_replicas);
   if (chosen.empty())
     return -infinity;
   ++evaluations_;
@@ -110,17 +102,26 @@ double group_judge::operator()(const grouping& individual, double floor) {
     break;
   }
   const simulation run{setting_.policy, setting_.rate, setting_.base};
-  if (setting_.goal == search_goal::rate && floor > 0) {
+  const auto count = stream_.times.size();
+  const auto late = may_be_late(count, setting_.share);
+  if (setting_.goal == search_goal::rate) {
     // Most candidates are worse: one simulation at the rate to beat tells.
     auto at = run;
     at.rate = floor * 1.002;
-    simulate(lines, stream_, at, ratios_);
-    if (can < at.rate || attainment(ratios_, setting_.slo_scale) < setting_.share)
-      return floor * 0.999;
-  }
-  if (setting_.goal == search_goal::rate)
+    if (floor > 0 &&
+        (can < at.rate || !simulate_within(lines, stream_, at, setting_.slo_scale, late, ratios_)))
+      return -infinity;
     return largest_rate(lines, stream_, run, setting_.slo_scale, setting_.share, can);
-  simulate(lines, stream_, run, ratios_);
+  }
+  // What the floor keeps, or more than the floor may be late, says when to give up.
+  const bool by_scale = setting_.goal == search_goal::scale || floor > 1;
+  const double scale_to_beat = setting_.goal == search_goal::scale ? -floor : 1 / (floor - 1);
+  const bool finished =
+      by_scale ? simulate_within(lines, stream_, run, scale_to_beat, late, ratios_)
+               : simulate_within(lines, stream_, run, setting_.slo_scale,
+                                 floor > 0 ? may_be_late(count, floor) : count, ratios_);
+  if (!finished)
+    return -infinity;
   const double kept = attainment(ratios_, setting_.slo_scale);
   const double scale = scale_for(ratios_, setting_.share);
   if (setting_.goal == search_goal::scale || kept >= setting_.share)
@@ -134,13 +135,17 @@ search_result search_groups(layout_book& book, const config::workload& workload,
   search_result result;
   group_judge judge(book, workload, setting, setting.requests, setting.seed * 2 + 1);
   random_source random(setting.seed);
-  hall parents(survivors), best(ranked);
+  hall parents(survivors), best(setting.ranked);
   auto seeds = seed_groupings(book);
   seeds.insert(seeds.end(), setting.extra_seeds.begin(), setting.extra_seeds.end());
   double top = -infinity, epoch_top = -infinity;
-  int idle = 0, epoch_idle = 0;
+  int idle = 0, epoch_idle = 0, judged = 0;
+  // The closed form takes microseconds, so a look at the clock now and then is enough.
+  const int patience = setting.judge ? 1 : 16;
   const auto offer = [&](const grouping& it) {
-    const double value = judge(it, parents.least());
+    const double value =
+        setting.judge ? setting.judge(it, parents.least(), false) : judge(it, parents.least());
+    judged += setting.judge ? 1 : 0;
     if (value == -infinity)
       return;
     parents.offer(it, value);
@@ -180,7 +185,7 @@ search_result search_groups(layout_book& book, const config::workload& workload,
       result.ended = "stagnation";
       break;
     }
-    if (setting.stop && result.iterations % 16 == 0 && setting.stop()) {
+    if (setting.stop && result.iterations % patience == 0 && setting.stop()) {
       result.ended = "time";
       break;
     }
@@ -211,21 +216,28 @@ search_result search_groups(layout_book& book, const config::workload& workload,
   }
   // A short stream flatters whoever fits it: rank the best and the seeds on a long fresh one.
   group_judge last(book, workload, setting, setting.final_requests, setting.seed * 2 + 1000);
-  double value = -infinity;
+  hall finals(setting.ranked);
   const auto rank = [&](const grouping& it) {
-    const double found = last(it, value);
-    if (found > value) {
-      value = found;
-      result.best = it;
-    }
+    const double found =
+        setting.judge ? setting.judge(it, finals.least(), true) : last(it, finals.least());
+    judged += setting.judge ? 1 : 0;
+    if (found > -infinity)
+      finals.offer(it, found);
   };
   for (const auto& entry : best.entries())
     rank(entry.it);
-  if (setting.goal != search_goal::capacity && setting.goal != search_goal::replicas)
+  if (!setting.judge && setting.goal != search_goal::capacity &&
+      setting.goal != search_goal::replicas)
     for (const auto& seed : seeds)
       rank(seed);
-  result.value = value;
-  result.evaluations = judge.evaluations() + last.evaluations();
+  result.value = -infinity;
+  for (const auto& entry : finals.entries())
+    result.ranked.push_back(entry.it);
+  if (!finals.entries().empty()) {
+    result.best = finals.entries().front().it;
+    result.value = finals.entries().front().value;
+  }
+  result.evaluations = judge.evaluations() + last.evaluations() + judged;
   return result;
 }
 

@@ -41,6 +41,10 @@ struct search_setting {
   /// Called at improvements with iterations done and the value reached.
   std::function<void(int, double)> progress;
   std::vector<grouping> extra_seeds;
+  /// Takes the place of the closed form where set: greater is better, -infinity where it is below
+  /// the floor; true: judge on a long stream that no candidate was fitted to.
+  std::function<double(const grouping&, double, bool)> judge;
+  std::size_t ranked = 20; // candidates judged again at the end
 };
 
 struct search_result {
@@ -48,19 +52,20 @@ struct search_result {
   double value = 0; // attainment, rate or capacity: greater is better; scale: smaller
   int iterations = 0;
   int evaluations = 0;
-  std::string ended; // why
+  std::string ended;            // why
+  std::vector<grouping> ranked; // `best` and those behind it, in order
 };
 
 /// Deterministic for a seed as long as `stop` never ends it.
 [[nodiscard]] search_result search_groups(layout_book& book, const config::workload& workload,
                                           const search_setting& setting);
 
-/// Simulates one individual; greater is better. -infinity when no group holds the model.
+/// Simulates one individual; greater is better. -infinity when no group holds the model or it is
+/// below the floor.
 class group_judge {
 public:
   group_judge(layout_book& book, const config::workload& workload, const search_setting& setting,
               std::size_t requests, std::uint64_t seed);
-  /// Below `floor` only that it is below counts, not by how much.
   [[nodiscard]] double operator()(const grouping& individual,
                                   double floor = -std::numeric_limits<double>::infinity());
   [[nodiscard]] int evaluations() const { return evaluations_; }

@@ -336,7 +336,8 @@ private:
 
 } // namespace
 
-std::vector<chosen_layout> choose_layouts(layout_book& book, const grouping& from) {
+std::vector<chosen_layout> choose_layouts(layout_book& book, const grouping& from,
+                                          int most_replicas) {
   std::vector<chosen_layout> chosen;
   for (std::size_t i = 0; i < from.genes.size(); ++i) {
     auto found = book.layouts(from.genes[i].group);
@@ -346,7 +347,22 @@ std::vector<chosen_layout> choose_layouts(layout_book& book, const grouping& fro
     const auto index = static_cast<std::size_t>(std::lround(from.genes[i].choice * last));
     chosen.push_back({i, &(*found.layouts)[index], std::move(found.slots)});
   }
+  if (const auto most = static_cast<std::size_t>(most_replicas); most > 0 && chosen.size() > most) {
+    std::stable_sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) {
+      return a.layout->bottleneck_s < b.layout->bottleneck_s;
+    });
+    chosen.resize(most);
+  }
   return chosen;
+}
+
+std::vector<pipeline> place_grouping(layout_book& book, const grouping& from, int most_replicas) {
+  const auto& pool = book.costs().devices();
+  std::vector<int> taken(pool.machines().size(), 0);
+  std::vector<pipeline> lines;
+  for (const auto& one : choose_layouts(book, from, most_replicas))
+    lines.push_back(place_layout(pool, from.genes[one.gene].group, one.slots, *one.layout, taken));
+  return lines;
 }
 
 std::vector<grouping> seed_groupings(layout_book& book) {

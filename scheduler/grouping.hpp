@@ -28,7 +28,14 @@ struct chosen_layout {
   const group_layout* layout = nullptr;
   std::vector<int> slots;
 };
-[[nodiscard]] std::vector<chosen_layout> choose_layouts(layout_book& book, const grouping& from);
+/// The usable genes' layouts; of more than `most_replicas` those with the highest rates, unless
+/// that is zero.
+[[nodiscard]] std::vector<chosen_layout> choose_layouts(layout_book& book, const grouping& from,
+                                                        int most_replicas = 0);
+
+/// The same as pipelines of the pool's devices.
+[[nodiscard]] std::vector<pipeline> place_grouping(layout_book& book, const grouping& from,
+                                                   int most_replicas = 0);
 
 /// Starting points: one group per machine (small ones gathered until they hold the model), chunks
 /// of 8, 4, 2 and 1 device gathered inside a region, one group per region (k-means on the network

@@ -9,6 +9,7 @@ struct stage {
   std::vector<int> devices; // pool numbers; the first leads
   int first_layer = 0;
   int layers = 0;
+  bool operator==(const stage&) const = default;
 };
 
 using pipeline = std::vector<stage>;

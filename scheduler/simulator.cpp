@@ -26,9 +26,17 @@ struct table {
   }
 };
 
-void run_earliest(const table& services, const request_stream& stream, double gap,
-                  const std::vector<float>& base, std::vector<float>& ratios) {
+/// When to give a simulation up.
+struct limit {
+  float scale = std::numeric_limits<float>::infinity();
+  std::size_t most_late = 0;
+};
+
+bool run_earliest(const table& services, const request_stream& stream, double gap,
+                  const std::vector<float>& base, const limit& give_up,
+                  std::vector<float>& ratios) {
   std::vector<double> free(services.lines, 0.0);
+  std::size_t late = 0;
   for (std::size_t i = 0; i < stream.times.size(); ++i) {
     const double now = stream.times[i] * gap;
     const auto kind = static_cast<std::size_t>(stream.kinds[i]);
@@ -42,12 +50,18 @@ void run_earliest(const table& services, const request_stream& stream, double ga
     }
     free[best] = finish - latency[best] + services.occupancy[kind * services.lines + best];
     ratios[i] = static_cast<float>(finish - now) / base[kind];
+    late += ratios[i] > give_up.scale ? 1 : 0;
+    if (late > give_up.most_late)
+      return false;
   }
+  return true;
 }
 
 /// Shortest queue counts requests that have not left; round robin takes turns.
-void run_blind(const table& services, const request_stream& stream, double gap,
-               const std::vector<float>& base, dispatch policy, std::vector<float>& ratios) {
+bool run_blind(const table& services, const request_stream& stream, double gap,
+               const std::vector<float>& base, dispatch policy, const limit& give_up,
+               std::vector<float>& ratios) {
+  std::size_t late = 0;
   std::vector<double> free(services.lines, 0.0);
   std::vector<std::deque<double>> inside(services.lines);
   for (std::size_t i = 0; i < stream.times.size(); ++i) {
@@ -69,23 +83,38 @@ void run_blind(const table& services, const request_stream& stream, double gap,
     if (policy == dispatch::shortest_queue)
       inside[best].push_back(finish);
     ratios[i] = static_cast<float>(finish - now) / base[kind];
+    late += ratios[i] > give_up.scale ? 1 : 0;
+    if (late > give_up.most_late)
+      return false;
   }
+  return true;
 }
 
-void run(const table& services, const request_stream& stream, const simulation& setting,
-         std::vector<float>& ratios) {
+bool run(const table& services, const request_stream& stream, const simulation& setting,
+         const limit& give_up, std::vector<float>& ratios) {
   ratios.resize(stream.times.size());
   if (setting.policy == dispatch::earliest_finish)
-    run_earliest(services, stream, 1 / setting.rate, setting.base, ratios);
-  else
-    run_blind(services, stream, 1 / setting.rate, setting.base, setting.policy, ratios);
+    return run_earliest(services, stream, 1 / setting.rate, setting.base, give_up, ratios);
+  return run_blind(services, stream, 1 / setting.rate, setting.base, setting.policy, give_up,
+                   ratios);
 }
 
 } // namespace
 
 void simulate(const std::vector<const line_service*>& lines, const request_stream& stream,
               const simulation& setting, std::vector<float>& ratios) {
-  run(table(lines), stream, setting, ratios);
+  run(table(lines), stream, setting, {}, ratios);
+}
+
+bool simulate_within(const std::vector<const line_service*>& lines, const request_stream& stream,
+                     const simulation& setting, double scale, std::size_t most_late,
+                     std::vector<float>& ratios) {
+  return run(table(lines), stream, setting, {static_cast<float>(scale), most_late}, ratios);
+}
+
+std::size_t may_be_late(std::size_t count, double share) {
+  const double all = static_cast<double>(count);
+  return count - static_cast<std::size_t>(std::clamp(std::ceil(share * all), 0.0, all));
 }
 
 double attainment(const std::vector<float>& ratios, double scale) {
@@ -112,10 +141,10 @@ double largest_rate(const std::vector<const line_service*>& lines, const request
   const table services(lines);
   auto at = setting;
   std::vector<float> ratios;
+  const auto most_late = may_be_late(stream.times.size(), share);
   const auto keeps = [&](double rate) {
     at.rate = rate;
-    run(services, stream, at, ratios);
-    return attainment(ratios, scale) >= share;
+    return run(services, stream, at, {static_cast<float>(scale), most_late}, ratios);
   };
   double low = 0, high = most;
   if (!keeps(most * 1e-3))

@@ -32,6 +32,15 @@ struct simulation {
 void simulate(const std::vector<const line_service*>& lines, const request_stream& stream,
               const simulation& setting, std::vector<float>& ratios);
 
+/// The same, given up with false as soon as more than `most_late` requests are beyond `scale` times
+/// their base: what is worse than a known plan shows it early.
+[[nodiscard]] bool simulate_within(const std::vector<const line_service*>& lines,
+                                   const request_stream& stream, const simulation& setting,
+                                   double scale, std::size_t most_late, std::vector<float>& ratios);
+
+/// Requests that may be beyond the deadline for `share` of `count` to keep it.
+[[nodiscard]] std::size_t may_be_late(std::size_t count, double share);
+
 /// Share of requests within `scale` times their base.
 [[nodiscard]] double attainment(const std::vector<float>& ratios, double scale);
 

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <cstdlib>
 
 using hexgen::test::root;
@@ -104,6 +105,63 @@ TEST_CASE("no feasible plan says what is missing", "[verbs]") {
   }
 }
 
+TEST_CASE("a missing link is named by file, line and key", "[verbs]") {
+  // Each region holds half of the model.
+  const std::string nodes = "name: apart\nnodes:\n"
+                            "  - {name: a, region: r, devices: [{kind: a100-40g, count: 2}]}\n"
+                            "  - {name: b, region: s, devices: [{kind: a100-40g, count: 2}]}\n";
+  const auto help = [&](const std::string& name, const std::string& links) {
+    const auto file = write(name, nodes + links);
+    const auto made = run("plan --cluster " + file + model + " --mode paper --json");
+    CHECK(made.code == 1);
+    const auto json = nlohmann::json::parse(made.out);
+    const auto& violation = json["violations"].back();
+    CHECK(violation["constraint"] == "layers that linked devices hold together");
+    CHECK(violation["have"].get<double>() < violation["need"].get<double>());
+    return json["help"].get<std::string>();
+  };
+  CHECK(help("apart.yaml", "links:\n  intra_region: {latency_ms: 1, bandwidth_gbps: 1}\n")
+            .find("apart.yaml:6: links.inter_region: no link between [r, s] (") !=
+        std::string::npos);
+  // The same two nodes in one region without links.
+  const auto same = write("alone.yaml", "name: alone\nnodes:\n"
+                                        "  - {name: a, devices: [{kind: a100-40g, count: 2}]}\n"
+                                        "  - {name: b, devices: [{kind: a100-40g, count: 2}]}\n"
+                                        "links:\n  comment: none\n");
+  const auto made = run("plan --cluster " + same + model + " --mode paper --json");
+  CHECK(made.code == 1);
+  CHECK(nlohmann::json::parse(made.out)["help"].get<std::string>().find(
+            "alone.yaml:6: links.intra_region: is absent") != std::string::npos);
+  // Linked, they serve.
+  const auto linked =
+      write("linked.yaml", nodes + "links:\n  inter_region: [{between: [r, s], latency_ms: 20, "
+                                   "bandwidth_gbps: 1}]\n");
+  CHECK(run("plan --cluster " + linked + model + " --mode paper --iterations 50").code == 0);
+}
+
+TEST_CASE("no feasible plan names what fails, by how much, and what would do", "[verbs]") {
+  // Two L4 hold 22 GiB each of Llama-2-70B's 120; a third, fourth, ... sixth make it feasible.
+  const auto pool = [](int count) {
+    return write("l4.yaml", "name: l4\nnodes:\n  - {name: a, devices: [{kind: l4, count: " +
+                                std::to_string(count) + "}]}\nlinks: {comment: none}\n");
+  };
+  const auto plan = [&](int count) {
+    return run("plan --cluster " + pool(count) + model + " --mode paper --iterations 20 --json");
+  };
+  const auto failed = plan(2);
+  REQUIRE(failed.code == 1);
+  const auto json = nlohmann::json::parse(failed.out);
+  const auto& violation = json["violations"].back();
+  CHECK(violation["constraint"] == "layers that all devices hold together");
+  CHECK(violation["need"] == 80);
+  const double have = violation["have"].get<double>();
+  // The help's number of layers is the difference, and as many more devices do serve.
+  CHECK(json["help"].get<std::string>().rfind(std::to_string(80 - static_cast<int>(have)), 0) == 0);
+  const int enough = static_cast<int>(std::ceil(80 / (have / 2)));
+  CHECK(plan(enough - 1).code == 1);
+  CHECK(plan(enough).code == 0);
+}
+
 TEST_CASE("usage mistakes end with 2, bad files with 1", "[verbs]") {
   CHECK(run("plan --frobnicate").code == 2);
   CHECK(run("plan").code == 2);
@@ -134,15 +192,31 @@ TEST_CASE("what-if and budget change the pool", "[verbs]") {
   CHECK(run("plan" + common + " --what-if remove:nobody").code == 1);
 }
 
-TEST_CASE("calibrated mode batches", "[verbs]") {
-  const auto made =
-      run("plan --cluster " + cluster("paper-half-price") + model + " --workload " + root +
-          "/config/workloads/arena-grid.yaml --rate 6 --iterations 100 --json");
+TEST_CASE("calibrated plans are judged as the engine batches", "[verbs]") {
+  const auto common = " --cluster " + cluster("paper-half-price") + model + " --workload " + root +
+                      "/config/workloads/arena-grid.yaml --rate 12 --slo-scale 5";
+  const auto made = run("plan" + common + " --objective rate --iterations 400 --json");
   REQUIRE(made.code == 0);
   const auto json = nlohmann::json::parse(made.out);
-  // More than any plan of paper mode serves on this pool (2.9 requests/s).
-  CHECK(json["slo_attainment"].get<double>() > 0.9);
   CHECK(json["mode"] == "calibrated");
+  // More than any plan of paper mode serves on this pool (2.9 requests/s).
+  CHECK(json["slo_attainment"].get<double>() > 0.99);
+  CHECK(json["throughput_rps"].get<double>() > 12);
+  CHECK(json["throughput_rps"].get<double>() <= json["upper_bound_rps"].get<double>());
+  CHECK(json["concurrency"].get<int>() >= 4);
+  // The plan's own size of batch is read back, and what simulate says of it agrees.
+  const auto plan = write("batched.json", made.out);
+  const auto simulated = run("simulate" + common + " --plan " + plan + " --json");
+  REQUIRE(simulated.code == 0);
+  const auto again = nlohmann::json::parse(simulated.out);
+  CHECK(again["throughput_rps"] == Approx(json["throughput_rps"].get<double>()).epsilon(1e-4));
+  CHECK(again["rate_99"].get<double>() > 12);
+  CHECK(again["rate_99"].get<double>() <= again["throughput_rps"].get<double>());
+  // Small steps only, as for one user after the other: a plan for those serves no more.
+  const auto narrow =
+      run("plan" + common + " --objective rate --iterations 400 --concurrency 1 --json");
+  REQUIRE(narrow.code == 0);
+  CHECK(nlohmann::json::parse(narrow.out)["concurrency"] == 1);
 }
 
 TEST_CASE("interrupted, plan prints the best so far", "[verbs]") {
@@ -153,8 +227,7 @@ TEST_CASE("interrupted, plan prints the best so far", "[verbs]") {
       model + " --workload " + root +
       "/config/workloads/arena-grid.yaml --mode paper --rate 3 --slo-scale 3 --iterations "
       "100000000 --time-limit 50 --progress --json > " +
-      out + " 2> " + told +
-      " & pid=$!; for i in $(seq 400); do [ -s " + told +
+      out + " 2> " + told + " & pid=$!; for i in $(seq 400); do [ -s " + told +
       " ] && break; sleep 0.05; done; kill -INT $pid; wait $pid";
   const int status = std::system(("bash -c '" + command + "'").c_str());
   REQUIRE(WIFEXITED(status));

@@ -22,6 +22,8 @@ void take_from_plan(const CLI::App& app, const std::string& path, input_flags& f
       throw std::runtime_error(path + ": mode: must be paper or calibrated");
     flags.mode = header.mode;
   }
+  if (app.get_option("--concurrency")->count() == 0)
+    flags.concurrency = header.concurrency;
 }
 
 int run_cost(const CLI::App& app, input_flags& flags, const std::string& path) {
@@ -54,7 +56,7 @@ struct sweep_flags {
   std::string plan, sweep, svg;
   double from = 0, to = 0;
   int points = 25;
-  std::size_t requests = 20'000;
+  std::size_t requests = 0; // as many as the mode affords
 };
 
 struct simulated {
@@ -62,10 +64,16 @@ struct simulated {
   double scale_99 = 0, scale_90 = 0, rate_99 = 0, rate_90 = 0;
 };
 
+/// Largest rate by bisection below what the plan serves at most.
 double rate_for(const input_flags& flags, const planning_inputs& inputs,
                 const std::vector<scheduler::pipeline>& lines, std::size_t requests, double share,
                 double most) {
-  double low = 0, high = most;
+  if (const auto* costs = dynamic_cast<const scheduler::calibrated_cost*>(inputs.costs.get()))
+    return scheduler::largest_batch_rate(
+        *costs, lines, inputs.workload.kinds,
+        scheduler::make_stream(inputs.workload, requests, flags.seed),
+        {flags.rate, inputs.dispatch, inputs.base}, flags.slo_scale, share, most);
+  double low = 0, high = 1.2 * most;
   for (int i = 0; i < 24 && high - low > 2e-3 * high; ++i) {
     const double middle = (low + high) / 2;
     const auto ratios = run_plan(inputs, lines, middle, requests, flags.seed);
@@ -106,9 +114,11 @@ std::vector<std::pair<double, double>> sweep(const input_flags& flags,
   return points;
 }
 
-int run_simulate(const CLI::App& app, input_flags& flags, const sweep_flags& how) {
+int run_simulate(const CLI::App& app, input_flags& flags, sweep_flags& how) {
   take_from_plan(app, how.plan, flags);
   const auto inputs = load_inputs(flags);
+  if (how.requests == 0)
+    how.requests = batches(*inputs) ? 3'000 : 20'000;
   const auto file = read_plan_file(how.plan, *inputs->pool);
   const auto broken = scheduler::check_pipelines(*inputs->costs, file.lines, inputs->longest_prompt,
                                                  inputs->longest_output);
@@ -119,10 +129,8 @@ int run_simulate(const CLI::App& app, input_flags& flags, const sweep_flags& how
   plan.lines = file.lines;
   measure(flags, *inputs, plan);
   auto found = simulate_at(flags, *inputs, plan.lines, how.requests);
-  found.rate_99 =
-      rate_for(flags, *inputs, plan.lines, how.requests, 0.99, 1.2 * plan.throughput_rps);
-  found.rate_90 =
-      rate_for(flags, *inputs, plan.lines, how.requests, 0.90, 1.2 * plan.throughput_rps);
+  found.rate_99 = rate_for(flags, *inputs, plan.lines, how.requests, 0.99, plan.throughput_rps);
+  found.rate_90 = rate_for(flags, *inputs, plan.lines, how.requests, 0.90, plan.throughput_rps);
   std::vector<std::pair<double, double>> points;
   if (!how.sweep.empty())
     points = sweep(flags, *inputs, plan.lines, how, plan.throughput_rps);
@@ -158,8 +166,7 @@ int run_simulate(const CLI::App& app, input_flags& flags, const sweep_flags& how
   if (const auto* costs = dynamic_cast<const scheduler::calibrated_cost*>(inputs->costs.get());
       costs != nullptr) {
     const scheduler::batch_setting setting{flags.rate, inputs->dispatch, inputs->base};
-    const auto stream = scheduler::make_stream(
-        inputs->workload, std::min<std::size_t>(how.requests, 3000), flags.seed);
+    const auto stream = scheduler::make_stream(inputs->workload, how.requests, flags.seed);
     const auto batches =
         scheduler::simulate_batches(*costs, plan.lines, inputs->workload.kinds, stream, setting);
     std::printf("engine: %.1f tokens/s, %.1f sequences a step, first token %.3f s, each further "
@@ -204,9 +211,9 @@ int simulate_main(int argc, char** argv) {
   app.add_option("--from", how.from, "first point")->check(CLI::Range(0.0, 1e9));
   app.add_option("--to", how.to, "last point")->check(CLI::Range(0.0, 1e9));
   app.add_option("--points", how.points, "points of the curve")->check(CLI::Range(2, 1000));
-  app.add_option("--requests", how.requests, "simulated requests")
-      ->check(CLI::Range(100, 50'000'000))
-      ->capture_default_str();
+  app.add_option("--requests", how.requests,
+                 "simulated requests; without it 20,000, in calibrated mode 3,000")
+      ->check(CLI::Range(100, 50'000'000));
   app.add_option("--svg", how.svg, "write the curve to this file");
   if (const int code = parse_arguments(app, argc, argv); code != 0)
     return code - 1;

@@ -58,6 +58,83 @@ std::string why_stage(const planning_inputs& inputs, const scheduler::pipeline& 
   return text;
 }
 
+/// Regions that can reach each other through links, and how many layers each such set holds.
+struct reach {
+  std::vector<int> set_of;    // by region
+  std::vector<double> layers; // by set
+};
+
+reach reachable(const planning_inputs& inputs, const std::vector<double>& by_region) {
+  const auto& pool = *inputs.pool;
+  std::vector<int> first(by_region.size(), -1); // a node of each region
+  for (int node = pool.nodes(); node-- > 0;)
+    first[static_cast<std::size_t>(pool.region_of_node(node))] = node;
+  reach found;
+  found.set_of.assign(by_region.size(), -1);
+  for (std::size_t start = 0; start < by_region.size(); ++start) {
+    if (found.set_of[start] >= 0)
+      continue;
+    const auto set = static_cast<int>(found.layers.size());
+    found.layers.push_back(0);
+    std::vector<std::size_t> open{start};
+    found.set_of[start] = set;
+    while (!open.empty()) {
+      const auto at = open.back();
+      open.pop_back();
+      found.layers.back() += by_region[at];
+      for (std::size_t other = 0; other < by_region.size(); ++other)
+        if (found.set_of[other] < 0 && first[at] >= 0 && first[other] >= 0 &&
+            pool.between_nodes(first[at], first[other]).usable()) {
+          found.set_of[other] = set;
+          open.push_back(other);
+        }
+    }
+  }
+  return found;
+}
+
+/// Enough devices, but not where links join them: names the pairs that lack one.
+void explain_links(const planning_inputs& inputs, failed_plan& failure) {
+  const auto& pool = *inputs.pool;
+  const auto& cluster = inputs.cluster;
+  std::vector<double> by_region(static_cast<std::size_t>(pool.regions()), 0);
+  for (const auto& machine : pool.machines()) {
+    const auto count = static_cast<int>(machine.devices.size());
+    auto& sum = by_region[static_cast<std::size_t>(pool.region_of_node(machine.node))];
+    const double here = layers_per_device(inputs, machine.kind, count) * count;
+    // Without links inside a region its nodes stand alone.
+    sum = cluster.intra_region.usable() ? sum + here : std::max(sum, here);
+  }
+  const auto sets = reachable(inputs, by_region);
+  failure.violations.push_back({"", "layers that linked devices hold together",
+                                static_cast<double>(inputs.model.layers),
+                                *std::max_element(sets.layers.begin(), sets.layers.end())});
+  const auto where = cluster.file + ":" + std::to_string(cluster.links_line) + ": ";
+  if (!cluster.intra_region.usable() && pool.nodes() > pool.regions()) {
+    failure.help = where + "links.intra_region: is absent, so nodes of one region cannot talk: add "
+                           "{latency_ms: ..., bandwidth_gbps: ...}";
+    return;
+  }
+  std::string pairs;
+  int named = 0, missing = 0;
+  for (std::size_t a = 0; a < by_region.size(); ++a)
+    for (std::size_t b = a + 1; b < by_region.size(); ++b)
+      if (sets.set_of[a] != sets.set_of[b] && ++missing && named < 3) {
+        pairs += (named++ == 0 ? "" : ", ") +
+                 ("[" + pool.region_name(static_cast<int>(a)) + ", " +
+                  pool.region_name(static_cast<int>(b)) + "] (" + number(by_region[a]) + " and " +
+                  number(by_region[b]) + " layers)");
+      }
+  if (missing == 0)
+    failure.help = "the linked regions would hold the model together: allow --across-regions";
+  else
+    failure.help =
+        where + "links.inter_region: no link between " + pairs +
+        (missing > named ? " and " + std::to_string(missing - named) + " more pairs" : "") +
+        ", which only together hold the " + std::to_string(inputs.model.layers) +
+        " layers: add {between: [...], latency_ms: ..., bandwidth_gbps: ...}";
+}
+
 } // namespace
 
 void explain_plan(const planning_inputs& inputs, bool every_stage, planned& plan) {
@@ -108,13 +185,10 @@ void explain_plan(const planning_inputs& inputs, bool every_stage, planned& plan
 
 failed_plan explain_failure(const planning_inputs& inputs) {
   failed_plan failure;
-  std::map<int, double> by_region;
   double all = 0, short_layers = inputs.model.layers;
-  int smallest_devices = 0;
   for (const auto& machine : inputs.pool->machines()) {
     const auto count = static_cast<int>(machine.devices.size());
     const double layers = layers_per_device(inputs, machine.kind, count) * count;
-    by_region[inputs.pool->region_of_node(machine.node)] += layers;
     all += layers;
     if (layers == 0) {
       const auto cost = inputs.costs->stage({machine.devices.front()}, 1, {}, inputs.longest_prompt,
@@ -122,7 +196,6 @@ failed_plan explain_failure(const planning_inputs& inputs) {
       failure.violations.push_back({inputs.pool->id(machine.devices.front()),
                                     "memory_bytes of one layer", cost.memory_bytes,
                                     inputs.costs->room(machine.devices.front())});
-      ++smallest_devices;
     }
   }
   short_layers -= all;
@@ -144,15 +217,7 @@ failed_plan explain_failure(const planning_inputs& inputs) {
                    " GiB, are missing: add devices, a model with fewer bytes a parameter, or "
                    "shorter requests";
   } else {
-    failure.violations.push_back({"", "layers that linked devices hold together",
-                                  static_cast<double>(inputs.model.layers), [&] {
-                                    double most = 0;
-                                    for (const auto& [region, layers] : by_region)
-                                      most = std::max(most, layers);
-                                    return most;
-                                  }()});
-    failure.help = "the devices would hold the model, but not within linked nodes: add an "
-                   "inter_region or intra_region link, or allow --across-regions";
+    explain_links(inputs, failure);
   }
   return failure;
 }

@@ -15,15 +15,18 @@ namespace hexgen::tools {
 
 namespace {
 
+constexpr int usual_concurrency = 16;
+
+/// `concurrency` zero: a request alone.
 std::unique_ptr<scheduler::cost_model> make_costs(const input_flags& flags,
                                                   const planning_inputs& inputs,
-                                                  const scheduler::pool& pool, bool alone) {
+                                                  const scheduler::pool& pool, int concurrency) {
   if (flags.mode == "paper")
     return std::make_unique<scheduler::paper_cost>(pool, inputs.model, inputs.longest_prompt,
                                                    inputs.longest_output, flags.kv_sharded);
   scheduler::calibration setting;
-  setting.concurrency = alone ? 1 : flags.concurrency;
-  setting.sequences = alone ? 1 : 2.0 * flags.concurrency;
+  setting.concurrency = std::max(1, concurrency);
+  setting.sequences = std::max(1, 2 * concurrency);
   setting.context =
       static_cast<int>(inputs.workload.mean_prompt() + inputs.workload.mean_output()) + 1;
   return std::make_unique<scheduler::calibrated_cost>(pool, inputs.model, setting);
@@ -34,7 +37,7 @@ std::vector<float> reference_base(const input_flags& flags, const planning_input
   const auto source =
       config::read_cluster(config::find_config(flags.slo_reference, "clusters"), load_catalogue());
   const scheduler::pool pool(source);
-  const auto costs = make_costs(flags, inputs, pool, true);
+  const auto costs = make_costs(flags, inputs, pool, 0);
   if (pool.machines().empty())
     throw std::invalid_argument("--slo-reference: the cluster has no devices");
   const auto& machine = pool.machines().front();
@@ -96,8 +99,8 @@ void add_input_flags(CLI::App& app, input_flags& flags, bool cluster_needed) {
       ->check(CLI::Range(0.01, 1.0))
       ->capture_default_str();
   app.add_option("--concurrency", flags.concurrency,
-                 "calibrated mode: sequences that share a decode step")
-      ->check(CLI::Range(1, 1024))
+                 "calibrated mode: sequences that share a decode step; 0: what serves best")
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--seed", flags.seed, "of arrivals and search")->capture_default_str();
   app.add_flag("--json", flags.json, "print JSON");
@@ -125,6 +128,11 @@ int parse_arguments(CLI::App& app, int argc, char** argv) {
   return 0;
 }
 
+std::unique_ptr<scheduler::cost_model> costs_for(const input_flags& flags,
+                                                 const planning_inputs& inputs, int concurrency) {
+  return make_costs(flags, inputs, *inputs.pool, concurrency);
+}
+
 std::unique_ptr<planning_inputs> load_inputs(const input_flags& flags) {
   return load_inputs(flags, config::read_cluster(config::find_config(flags.cluster, "clusters"),
                                                  load_catalogue()));
@@ -150,7 +158,8 @@ std::unique_ptr<planning_inputs> load_inputs(const input_flags& flags, config::c
                      : flags.dispatch == "shortest-queue" ? scheduler::dispatch::shortest_queue
                                                           : scheduler::dispatch::earliest_finish;
   inputs->pool = std::make_unique<scheduler::pool>(inputs->cluster);
-  inputs->costs = make_costs(flags, *inputs, *inputs->pool, false);
+  inputs->concurrency = flags.concurrency > 0 ? flags.concurrency : usual_concurrency;
+  inputs->costs = costs_for(flags, *inputs, inputs->concurrency);
   inputs->base = reference_base(flags, *inputs);
   return inputs;
 }

@@ -26,7 +26,7 @@ struct input_flags {
   std::string occupancy = "max-stage";
   std::string dispatch = "earliest-finish";
   double rate = 1, slo_scale = 5, target = 0.99;
-  int concurrency = 16;
+  int concurrency = 0; // 0: the planner chooses
   std::uint64_t seed = 1;
   bool json = false;
 };
@@ -50,7 +50,12 @@ struct planning_inputs {
   scheduler::dispatch dispatch = scheduler::dispatch::earliest_finish;
   std::vector<float> base; // by kind of request: latency alone on the reference
   int longest_prompt = 0, longest_output = 0;
+  int concurrency = 0; // calibrated mode: sequences that share a step in `costs`
 };
+
+/// The flags' cost model, in calibrated mode for steps that `concurrency` sequences share.
+[[nodiscard]] std::unique_ptr<scheduler::cost_model>
+costs_for(const input_flags& flags, const planning_inputs& inputs, int concurrency);
 
 /// Reads all files. Throws config::config_error or std::invalid_argument.
 [[nodiscard]] std::unique_ptr<planning_inputs> load_inputs(const input_flags& flags);

@@ -139,6 +139,8 @@ std::string plan_json(const input_flags& flags, const planning_inputs& inputs,
                    {"slo_scale_needed", finite(plan.scale_needed)},
                    {"cluster", inputs.cluster.name},
                    {"price_per_hour", inputs.cluster.price_per_hour()}};
+  if (flags.mode == "calibrated")
+    all["concurrency"] = inputs.concurrency;
   if (!plan.why.empty())
     all["why"] = plan.why;
   if (plan.search)
@@ -235,7 +237,10 @@ plan_file read_plan_header(const std::string& path) {
   const auto json = load_json(path);
   if (!json.is_object())
     refuse(path, "plan", "must be an object");
-  return {text_field(json, "model"), text_field(json, "mode"), {}};
+  plan_file found{text_field(json, "model"), text_field(json, "mode"), 0, {}};
+  if (json.contains("concurrency"))
+    found.concurrency = std::clamp(count_field(json, "concurrency", path, "plan"), 0, 1024);
+  return found;
 }
 
 std::vector<scheduler::running_pipeline> read_running_plan(const std::string& path) {

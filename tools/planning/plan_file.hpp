@@ -49,6 +49,7 @@ struct failed_plan {
 /// Model, mode and stages of a plan file. Throws std::runtime_error naming file and field.
 struct plan_file {
   std::string model, mode;
+  int concurrency = 0; // 0: not said
   std::vector<scheduler::pipeline> lines;
 };
 [[nodiscard]] plan_file read_plan_header(const std::string& path);

@@ -87,7 +87,7 @@ nlohmann::ordered_json moves_json(const planning_inputs& inputs,
 }
 
 /// --running: the plan after the cluster became what --cluster says now.
-int run_again(const plan_flags& flags, const planning_inputs& inputs) {
+int run_again(const plan_flags& flags, planning_inputs& inputs) {
   const auto found = solve_again(flags.inputs, flags.how, inputs, read_running_plan(flags.running),
                                  flags.window_s, flags.load_gbs * 1e9);
   if (const auto* failure = std::get_if<failed_plan>(&found)) {

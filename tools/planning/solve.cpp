@@ -4,6 +4,7 @@
 #include "scheduler/layout_optimum.hpp"
 #include "scheduler/plan_service.hpp"
 #include "scheduler/upper_bound.hpp"
+#include "tools/planning/batched_search.hpp"
 #include "tools/planning/explain.hpp"
 
 #include <atomic>
@@ -45,8 +46,13 @@ scheduler::search_goal goal_of(const std::string& name) {
 
 constexpr std::size_t measured_requests = 20'000;
 constexpr std::size_t batched_requests = 3'000;
+constexpr std::size_t saturating_requests = 600; // for each line
 
 } // namespace
+
+bool batches(const planning_inputs& inputs) {
+  return dynamic_cast<const scheduler::calibrated_cost*>(inputs.costs.get()) != nullptr;
+}
 
 bool interrupted() {
   return stop_asked;
@@ -67,7 +73,8 @@ scheduler::layout_setting layout_setting_for(const planning_inputs& inputs) {
   return setting;
 }
 
-scheduler::search_result search_islands(const planning_inputs& inputs,
+scheduler::search_result search_islands(const scheduler::cost_model& costs,
+                                        const config::workload& workload,
                                         const scheduler::search_setting& setting,
                                         const scheduler::layout_setting& layouts, int islands,
                                         double seconds, bool progress) {
@@ -87,8 +94,8 @@ scheduler::search_result search_islands(const planning_inputs& inputs,
           std::fprintf(stderr, "  %6.2f s  step %d: %.6g\n", since(start), step, value);
         }
       };
-    scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
-    results[island] = scheduler::search_groups(book, inputs.workload, mine);
+    scheduler::layout_book book(costs, workload.kinds, layouts);
+    results[island] = scheduler::search_groups(book, workload, mine);
   };
   std::vector<std::thread> threads;
   for (std::size_t i = 1; i < results.size(); ++i)
@@ -97,8 +104,8 @@ scheduler::search_result search_islands(const planning_inputs& inputs,
   for (auto& thread : threads)
     thread.join();
   // All winners are judged on one stream that no search has seen.
-  scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
-  scheduler::group_judge judge(book, inputs.workload, setting, setting.final_requests,
+  scheduler::layout_book book(costs, workload.kinds, layouts);
+  scheduler::group_judge judge(book, workload, setting, setting.final_requests,
                                setting.seed * 2 + 2000);
   auto best = results.front();
   double value = results.size() > 1 ? judge(best.best) : 0;
@@ -109,34 +116,21 @@ scheduler::search_result search_islands(const planning_inputs& inputs,
     if (other > value) {
       value = other;
       best.best = results[i].best;
+      best.ranked = results[i].ranked;
       best.value = results[i].value;
     }
   }
   return best;
 }
 
-std::vector<scheduler::pipeline> place(const planning_inputs& inputs,
-                                       const scheduler::layout_setting& layouts,
-                                       const scheduler::grouping& from, int most_replicas) {
-  scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
-  auto chosen = scheduler::choose_layouts(book, from);
-  if (most_replicas > 0 && chosen.size() > static_cast<std::size_t>(most_replicas)) {
-    std::stable_sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) {
-      return a.layout->bottleneck_s < b.layout->bottleneck_s;
-    });
-    chosen.resize(static_cast<std::size_t>(most_replicas));
-  }
-  std::vector<int> taken(inputs.pool->machines().size(), 0);
-  std::vector<scheduler::pipeline> lines;
-  for (const auto& one : chosen)
-    lines.push_back(scheduler::place_layout(*inputs.pool, from.genes[one.gene].group, one.slots,
-                                            *one.layout, taken));
-  return lines;
-}
-
 std::vector<float> run_plan(const planning_inputs& inputs,
                             const std::vector<scheduler::pipeline>& lines, double rate,
                             std::size_t requests, std::uint64_t seed) {
+  const auto stream = scheduler::make_stream(inputs.workload, requests, seed);
+  if (const auto* costs = dynamic_cast<const scheduler::calibrated_cost*>(inputs.costs.get()))
+    return scheduler::simulate_batches(*costs, lines, inputs.workload.kinds, stream,
+                                       {rate, inputs.dispatch, inputs.base})
+        .ratios;
   std::vector<scheduler::line_service> services;
   for (const auto& line : lines)
     services.push_back(
@@ -144,7 +138,6 @@ std::vector<float> run_plan(const planning_inputs& inputs,
   std::vector<const scheduler::line_service*> pointers;
   for (const auto& service : services)
     pointers.push_back(&service);
-  const auto stream = scheduler::make_stream(inputs.workload, requests, seed);
   const scheduler::simulation setting{inputs.dispatch, rate, inputs.base};
   std::vector<float> ratios;
   if (inputs.occupancy == scheduler::occupancy::token_by_token) {
@@ -158,12 +151,11 @@ std::vector<float> run_plan(const planning_inputs& inputs,
   return ratios;
 }
 
-void measure(const input_flags& flags, const planning_inputs& inputs, planned& plan) {
-  auto ratios = run_plan(inputs, plan.lines, flags.rate, measured_requests, flags.seed + 77);
-  plan.attainment = scheduler::attainment(ratios, flags.slo_scale);
-  plan.scale_needed = scheduler::scale_for(ratios, flags.target);
-  plan.throughput_rps = 0;
-  for (const auto& line : plan.lines) {
+namespace {
+
+double throughput(const planning_inputs& inputs, const std::vector<scheduler::pipeline>& lines) {
+  double total = 0;
+  for (const auto& line : lines) {
     double mean = 0;
     for (const auto& kind : inputs.workload.kinds) {
       const auto time =
@@ -172,8 +164,31 @@ void measure(const input_flags& flags, const planning_inputs& inputs, planned& p
                                 ? time.latency_s
                                 : time.bottleneck_s);
     }
-    plan.throughput_rps += 1 / mean;
+    total += 1 / mean;
   }
+  return total;
+}
+
+} // namespace
+
+scheduler::saturation saturated(const planning_inputs& inputs,
+                                const std::vector<scheduler::pipeline>& lines, std::uint64_t seed) {
+  const auto& costs = dynamic_cast<const scheduler::calibrated_cost&>(*inputs.costs);
+  // More than all lines hold at once, or it would never be steady.
+  const auto stream = scheduler::make_stream(
+      inputs.workload, std::max(batched_requests, lines.size() * saturating_requests), seed);
+  return scheduler::saturate(costs, lines, inputs.workload.kinds, stream,
+                             {1, inputs.dispatch, inputs.base});
+}
+
+void measure(const input_flags& flags, const planning_inputs& inputs, planned& plan) {
+  const bool batched = batches(inputs);
+  auto ratios = run_plan(inputs, plan.lines, flags.rate,
+                         batched ? batched_requests : measured_requests, flags.seed + 77);
+  plan.attainment = scheduler::attainment(ratios, flags.slo_scale);
+  plan.scale_needed = scheduler::scale_for(ratios, flags.target);
+  plan.throughput_rps = batched ? saturated(inputs, plan.lines, flags.seed + 78).requests_per_s
+                                : throughput(inputs, plan.lines);
   plan.bound_rps = scheduler::throughput_bound(*inputs.costs, inputs.workload.kinds);
 }
 
@@ -201,25 +216,46 @@ scheduler::search_setting search_setting_for(const input_flags& flags, const sol
   return setting;
 }
 
+/// The best lines that the mode's search finds; calibrated mode's costs move into the inputs.
+std::vector<scheduler::pipeline> search_lines(const input_flags& flags, const solve_flags& how,
+                                              planning_inputs& inputs,
+                                              const scheduler::search_setting& setting,
+                                              search_line& told) {
+  if (batches(inputs)) {
+    auto found = search_batched(flags, how, inputs, setting, layout_setting_for(inputs));
+    told.generations = found.told.iterations;
+    told.evaluations = found.told.evaluations;
+    told.ended = found.told.ended;
+    if (!found.lines.empty()) {
+      inputs.costs = std::move(found.costs);
+      inputs.concurrency = found.concurrency;
+    }
+    return std::move(found.lines);
+  }
+  const auto layouts = layout_setting_for(inputs);
+  const auto found = search_islands(*inputs.costs, inputs.workload, setting, layouts, how.islands,
+                                    how.seconds, how.progress);
+  told.generations = found.iterations;
+  told.evaluations = found.evaluations;
+  told.ended = found.ended;
+  scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
+  return place_grouping(book, found.best, how.replicas);
+}
+
 } // namespace
 
 std::variant<planned, failed_plan> solve(const input_flags& flags, const solve_flags& how,
-                                         const planning_inputs& inputs) {
+                                         planning_inputs& inputs) {
   const auto start = steady::now();
   planned plan;
   search_line told{flags.seed, 0, 0, 0, "exact"};
-  const auto layouts = layout_setting_for(inputs);
   if (how.replicas == 1 || how.objective == "latency") {
     if (auto line = scheduler::least_latency_pipeline(*inputs.costs, inputs.workload.mean_prompt(),
                                                       inputs.workload.mean_output()))
       plan.lines.push_back(std::move(*line));
   }
-  if (plan.lines.empty()) {
-    const auto found = search_islands(inputs, search_setting_for(flags, how, inputs), layouts,
-                                      how.islands, how.seconds, how.progress);
-    plan.lines = place(inputs, layouts, found.best, how.replicas);
-    told = {flags.seed, found.iterations, found.evaluations, 0, found.ended};
-  }
+  if (plan.lines.empty())
+    plan.lines = search_lines(flags, how, inputs, search_setting_for(flags, how, inputs), told);
   if (plan.lines.empty())
     return explain_failure(inputs);
   measure(flags, inputs, plan);
@@ -230,7 +266,7 @@ std::variant<planned, failed_plan> solve(const input_flags& flags, const solve_f
 }
 
 std::variant<next_plan, failed_plan>
-solve_again(const input_flags& flags, const solve_flags& how, const planning_inputs& inputs,
+solve_again(const input_flags& flags, const solve_flags& how, planning_inputs& inputs,
             const std::vector<scheduler::running_pipeline>& running, double window_s,
             double load_bytes_per_s) {
   next_plan next;
@@ -251,15 +287,14 @@ solve_again(const input_flags& flags, const solve_flags& how, const planning_inp
   next.repair_reload_s = scheduler::reload_seconds(next.repair_moves, load_bytes_per_s);
   start = steady::now();
   setting.extra_seeds = {scheduler::as_seed(*inputs.pool, next.repaired.lines)};
-  const auto found =
-      search_islands(inputs, setting, layouts, how.islands, how.seconds, how.progress);
-  next.refined.lines = place(inputs, layouts, found.best, how.replicas);
+  search_line told{flags.seed, 0, 0, 0, ""};
+  next.refined.lines = search_lines(flags, how, inputs, setting, told);
   if (next.refined.lines.empty())
     return explain_failure(inputs);
   measure(flags, inputs, next.refined);
   explain_plan(inputs, how.explain, next.refined);
-  next.refined.search = {flags.seed, found.iterations, found.evaluations, since(start),
-                         found.ended};
+  told.seconds = since(start);
+  next.refined.search = told;
   next.refine_moves =
       scheduler::moves_to(*inputs.costs, scheduler::name_devices(*inputs.pool, next.repaired.lines),
                           next.refined.lines);

@@ -1,6 +1,7 @@
 // Runs the search for the verbs: threads, clock and Ctrl-C stay out of the scheduler.
 #pragma once
 
+#include "scheduler/batch_simulator.hpp"
 #include "scheduler/group_search.hpp"
 #include "scheduler/replan.hpp"
 #include "tools/planning/inputs.hpp"
@@ -22,9 +23,10 @@ struct solve_flags {
   bool progress = false; // to stderr
 };
 
-/// A plan, or why there is none.
+/// A plan, or why there is none. In calibrated mode the inputs take the costs at the size of batch
+/// that the plan was made for.
 [[nodiscard]] std::variant<planned, failed_plan>
-solve(const input_flags& flags, const solve_flags& how, const planning_inputs& inputs);
+solve(const input_flags& flags, const solve_flags& how, planning_inputs& inputs);
 
 /// The next plan after the cluster changed: repaired at once, refined by a search that starts
 /// there.
@@ -38,29 +40,34 @@ struct next_plan {
   bool refining_pays = false;
 };
 [[nodiscard]] std::variant<next_plan, failed_plan>
-solve_again(const input_flags& flags, const solve_flags& how, const planning_inputs& inputs,
+solve_again(const input_flags& flags, const solve_flags& how, planning_inputs& inputs,
             const std::vector<scheduler::running_pipeline>& running, double window_s,
             double load_bytes_per_s);
 
 /// The best grouping under a setting: `islands` searches with seeds of their own.
-[[nodiscard]] scheduler::search_result search_islands(const planning_inputs& inputs,
+[[nodiscard]] scheduler::search_result search_islands(const scheduler::cost_model& costs,
+                                                      const config::workload& workload,
                                                       const scheduler::search_setting& setting,
                                                       const scheduler::layout_setting& layouts,
                                                       int islands, double seconds, bool progress);
 
-/// Pipelines with device numbers of a grouping.
-[[nodiscard]] std::vector<scheduler::pipeline> place(const planning_inputs& inputs,
-                                                     const scheduler::layout_setting& layouts,
-                                                     const scheduler::grouping& from,
-                                                     int most_replicas = 0);
-
-/// Fills attainment, throughput, bound and the scale needed by one long simulation.
+/// Fills attainment, throughput, bound and the scale needed by one long simulation; in calibrated
+/// mode as the engine batches.
 void measure(const input_flags& flags, const planning_inputs& inputs, planned& plan);
 
-/// Latencies over base of `requests` requests on the plan's lines, in the flags' occupancy.
+/// Latencies over base of `requests` requests on the plan's lines: in paper mode in the flags'
+/// occupancy, in calibrated mode as the engine batches.
 [[nodiscard]] std::vector<float> run_plan(const planning_inputs& inputs,
                                           const std::vector<scheduler::pipeline>& lines,
                                           double rate, std::size_t requests, std::uint64_t seed);
+
+/// Calibrated mode: what the lines serve when requests never run out.
+[[nodiscard]] scheduler::saturation saturated(const planning_inputs& inputs,
+                                              const std::vector<scheduler::pipeline>& lines,
+                                              std::uint64_t seed);
+
+/// Calibrated mode: requests share steps.
+[[nodiscard]] bool batches(const planning_inputs& inputs);
 
 [[nodiscard]] scheduler::layout_setting layout_setting_for(const planning_inputs& inputs);
 
