@@ -210,11 +210,12 @@ part "Rules between rooms" rooms
 part "Unit tests" unit
 part "Integration tests with real processes" integration
 part "AddressSanitizer and UBSan, rooms without CAF" asan_core
+part "Fuzzing" fuzz
 if [[ $long -eq 1 ]]; then
   part "AddressSanitizer and UBSan, everything" asan_all
   part "ThreadSanitizer, everything" tsan_all
   fuzz_seconds=600
-  part "Fuzzing" fuzz
+  part "Fuzzing, long" fuzz
   part "Simulated seeds" simulated
   part "Faults" faults
   part "Kill matrix and recovery times" kills

@@ -7,9 +7,11 @@
 #include <boost/asio/write.hpp>
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 using namespace hexgen::transport;
 
@@ -30,11 +32,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   boost::asio::io_context io;
   boost::asio::ip::tcp::socket socket(io);
   boost::system::error_code ec;
-  socket.connect({boost::asio::ip::address_v4::loopback(), server.port()}, ec);
-  if (ec) { // it no longer listens, or this machine has no port or descriptor left
+  // Thousands of connections a second may find no free port for a moment; a server that no longer
+  // listens stays away.
+  for (int tries = 0; tries < 100; ++tries) {
+    socket.close(ec);
+    socket.connect({boost::asio::ip::address_v4::loopback(), server.port()}, ec);
+    if (!ec)
+      break;
     std::fprintf(stderr, "fuzz_http: connect: %s\n", ec.message().c_str());
-    std::abort();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
+  if (ec)
+    std::abort();
   boost::asio::write(socket, boost::asio::buffer(data, size), ec);
   socket.shutdown(boost::asio::ip::tcp::socket::shutdown_send, ec);
   std::array<char, 4096> sink{};
