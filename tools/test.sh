@@ -114,18 +114,24 @@ rooms() {
 
 unit() { run_ctest build "unit tests"; }
 
-integration() {
+# integration_with FOLDER WHAT: the integration tests with the programs of that build.
+integration_with() {
   local python=.venv-tests/bin/python line
   [[ -x $python ]] || python3 -m venv .venv-tests || { count 0 1 "making a virtual environment"; return; }
   "$python" -m pip install -q openai || { count 0 1 "installing the OpenAI client from PyPI"; return; }
-  if [[ $long -eq 1 ]]; then export HEXGEN_LONG=1; fi
-  "$python" tests/integration/run.py | tee build/integration.log
-  line="$(tail -1 build/integration.log)"
+  HEXGEN_BUILD=$PWD/$1 "$python" tests/integration/run.py | tee "$1/integration.log"
+  line="$(tail -1 "$1/integration.log")"
   if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
-    count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" integration
+    count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "$2"
   else
-    count 0 1 "integration (it ended early)"
+    count 0 1 "$2 (it ended early)"
   fi
+}
+
+integration() {
+  if [[ $long -eq 1 ]]; then export HEXGEN_LONG=1; fi
+  integration_with build integration
+  unset HEXGEN_LONG
 }
 
 guidellm() {
@@ -158,13 +164,17 @@ fuzz() { # seconds each
   done
 }
 
-asan_all() { configure_and_build asan && run_ctest build-asan "everything under AddressSanitizer"; }
+asan_all() {
+  configure_and_build asan && run_ctest build-asan "everything under AddressSanitizer" &&
+    integration_with build-asan "integration under AddressSanitizer"
+}
 tsan_all() {
   local prefix
   prefix=$(bash tools/tsan_caf.sh) || { count 0 1 "building CAF under ThreadSanitizer"; return; }
   # UCX must not hook the allocator that the sanitizer replaces.
   export UCX_MEM_EVENTS=no TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
-  CMAKE_PREFIX_PATH=$prefix configure_and_build tsan && run_ctest build-tsan "everything under ThreadSanitizer"
+  CMAKE_PREFIX_PATH=$prefix configure_and_build tsan && run_ctest build-tsan "everything under ThreadSanitizer" &&
+    TSAN_OPTIONS="$TSAN_OPTIONS halt_on_error=1" integration_with build-tsan "integration under ThreadSanitizer"
   unset UCX_MEM_EVENTS TSAN_OPTIONS
 }
 
