@@ -66,15 +66,16 @@ rank_spec agent_state::spec_of(const placement& p, std::size_t stage, std::size_
   std::vector<double> speeds;
   for (const auto& r : s.ranks) {
     speeds.push_back(r.speed);
-    spec.rank_nodes.push_back(r.node);
+    spec.rank_nodes.push_back({r.node, r.incarnation});
     spec.rank_devices.push_back(r.device);
   }
   spec.part = compute::make_shards(config_, s.first_layer, s.layers, speeds).at(rank);
   if (stage + 1 < p.stages.size()) {
-    spec.next_node = p.stages[stage + 1].ranks.front().node;
-    spec.next_device = p.stages[stage + 1].ranks.front().device;
+    const auto& next = p.stages[stage + 1].ranks.front();
+    spec.next_node = {next.node, next.incarnation};
+    spec.next_device = next.device;
   }
-  spec.replica_node = p.home().node;
+  spec.replica_node = {p.home().node, p.home().incarnation};
   spec.executor = executor_of(p.settings);
   spec.max_sequence = static_cast<int>(p.settings.max_sequence);
   spec.deterministic = p.settings.deterministic;

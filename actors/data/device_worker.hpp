@@ -29,11 +29,11 @@ struct rank_spec {
   std::uint64_t generation = 0;
   std::uint32_t stage = 0, stages = 1;
   compute::shard part;
-  std::vector<std::string> rank_nodes;     // node of every rank of this stage
+  std::vector<node_process> rank_nodes;    // node of every rank of this stage
   std::vector<std::uint32_t> rank_devices; // and its device index there
-  std::string next_node;                   // leader of the next stage; "" on the last
+  node_process next_node;                  // leader of the next stage; "" on the last
   std::uint32_t next_device = 0;
-  std::string replica_node; // where step results go
+  node_process replica_node; // where step results go
   compute::executor_options executor;
   int max_sequence = 0;       // tokens; 0: the model's own context
   bool deterministic = false; // of a GPU: bits do not depend on the batch

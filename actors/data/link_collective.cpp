@@ -106,7 +106,7 @@ void link_collective::post(std::uint32_t to, const transport::buffer& payload) {
   f.payload = payload;
   if (!out_.send(where_.rank_nodes[to], std::move(f)))
     throw compute::collective_aborted("rank " + std::to_string(to) + " on " +
-                                      where_.rank_nodes[to] + " cannot be reached");
+                                      where_.rank_nodes[to].name + " cannot be reached");
 }
 
 void link_collective::receive(std::uint32_t from, std::span<std::byte> into) {

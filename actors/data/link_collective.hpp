@@ -55,7 +55,7 @@ public:
     std::uint64_t replica = 0, generation = 0;
     std::uint32_t stage = 0;
     int rank = 0;
-    std::vector<std::string> rank_nodes;
+    std::vector<node_process> rank_nodes;
     std::chrono::milliseconds timeout{10'000}; // of one operation
   };
   link_collective(place where, data_plane& out, collective_mailbox& mail, compute_slot& slot,

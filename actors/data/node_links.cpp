@@ -11,25 +11,25 @@ void node_links::up(const transport::peer_info& peer) {
   if (peer.role != transport::peer_role::node)
     return;
   const std::lock_guard guard(mutex_);
-  peers_[peer.name] = peer.id;
+  peers_[{peer.name, peer.incarnation}] = peer.id;
 }
 
 void node_links::down(const transport::peer_info& peer) {
   const std::lock_guard guard(mutex_);
-  auto i = peers_.find(peer.name);
+  auto i = peers_.find({peer.name, peer.incarnation});
   if (i != peers_.end() && i->second == peer.id)
     peers_.erase(i);
 }
 
-bool node_links::send(const std::string& node, transport::frame f) {
-  if (node == own_) {
+bool node_links::send(const node_process& to, transport::frame f) {
+  if (to.name == own_) {
     loopback_(std::make_shared<const transport::frame>(std::move(f)));
     return true;
   }
   transport::peer_id peer = 0;
   {
     const std::lock_guard guard(mutex_);
-    auto i = peers_.find(node);
+    auto i = peers_.find(to);
     if (i == peers_.end())
       return false;
     peer = i->second;

@@ -1,4 +1,4 @@
-// Nodes by name: the data plane over a fabric.
+// Nodes by name and incarnation: the data plane over a fabric.
 #pragma once
 
 #include "actors/data/data_plane.hpp"
@@ -18,9 +18,9 @@ public:
   /// Before anything is sent. `fabric` outlives this.
   void attach(transport::fabric& fabric, receiver loopback);
   void up(const transport::peer_info& peer);
-  /// Only the connection that is in use is forgotten: a newer one of the same node stays.
+  /// Only the connection that is in use is forgotten: a newer one of the same process stays.
   void down(const transport::peer_info& peer);
-  bool send(const std::string& node, transport::frame f) override;
+  bool send(const node_process& to, transport::frame f) override;
   void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) override {
     fabric_->attend(ready, limit);
   }
@@ -30,7 +30,7 @@ private:
   transport::fabric* fabric_ = nullptr;
   receiver loopback_;
   mutable std::mutex mutex_;
-  std::map<std::string, transport::peer_id> peers_;
+  std::map<node_process, transport::peer_id> peers_;
 };
 
 } // namespace hexgen::actors

@@ -217,7 +217,7 @@ void rank_runtime::run_step(work w) {
       f.head = wire::encode(copy);
       f.payload = w.frame->payload;
       if (!out_.send(spec_.rank_nodes[r], std::move(f)))
-        throw std::runtime_error("rank " + std::to_string(r) + " on " + spec_.rank_nodes[r] +
+        throw std::runtime_error("rank " + std::to_string(r) + " on " + spec_.rank_nodes[r].name +
                                  " cannot be reached");
     }
   }
@@ -258,7 +258,7 @@ void rank_runtime::forward(wire::step_message& head,
     return;
   head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
   transport::frame f;
-  std::string to;
+  node_process to;
   if (last()) {
     result.replica = head.replica;
     result.generation = head.generation;
@@ -278,7 +278,7 @@ void rank_runtime::forward(wire::step_message& head,
     to = spec_.next_node;
   }
   if (!out_.send(to, std::move(f)))
-    throw std::runtime_error(to + " cannot be reached");
+    throw std::runtime_error(to.name + " cannot be reached");
 }
 
 void rank_runtime::sample(const wire::step_message& head, std::span<float> logits,

@@ -63,7 +63,7 @@ private:
   void carry_out(replica_effects effects) {
     for (auto& e : effects) {
       if (auto* s = std::get_if<send_step>(&e)) {
-        if (!parts_->data.send(parts_->node,
+        if (!parts_->data.send({parts_->node, 0}, // loops back, whatever the incarnation
                                {transport::traffic::data, proto::STEP, encode(s->message), {}}))
           tell({replica_event::kind::broken, id_, "stage 0 does not take steps", {}});
       } else if (auto* c = std::get_if<send_chunk>(&e)) {

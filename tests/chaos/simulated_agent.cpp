@@ -155,10 +155,9 @@ void simulated_agent::on_packet(const transport::peer_info& peer, const packet& 
   }
 }
 
-bool simulated_agent::send_to(const std::string& node, packet p) {
-  // The newest connection of the name.
-  for (auto it = peers_.rbegin(); it != peers_.rend(); ++it)
-    if (it->second.name == node)
+bool simulated_agent::send_to(const actors::node_process& to, packet p) {
+  for (auto it = peers_.rbegin(); it != peers_.rend(); ++it) // the newest connection
+    if (it->second.name == to.name && it->second.incarnation == to.incarnation)
       return net_.send(id_, it->first, std::move(p));
   return false;
 }
@@ -369,7 +368,7 @@ void simulated_agent::finish_step(const std::shared_ptr<const step_packet>& p) {
       sample(rank, *out);
     } else {
       ++out->message.stage;
-      if (rank.spec.next_node == name_)
+      if (rank.spec.next_node.name == name_)
         take_step(std::move(out));
       else if (!send_to(rank.spec.next_node, packet(std::shared_ptr<const step_packet>(out))))
         carry_out(agent_.rank_failed({m.replica, m.generation}, "the next stage is not there"));
@@ -409,7 +408,7 @@ void simulated_agent::sample(rank& r, const step_packet& p) {
     s.token.ends = is_last(s.token.id, s.index, open->second.params, s.token.ends_by_length);
     result.tokens.push_back(s);
   }
-  if (r.spec.replica_node != name_) {
+  if (r.spec.replica_node.name != name_) {
     if (!send_to(r.spec.replica_node, std::move(result)))
       carry_out(agent_.rank_failed({m.replica, m.generation}, "the replica is not there"));
     return;

@@ -81,7 +81,7 @@ private:
   void sample(rank& r, const step_packet& p);
   void take_result(const actors::wire::step_result& m);
   void check_writers(const key& who, const actors::wire::step_message& m);
-  bool send_to(const std::string& node, packet p);
+  bool send_to(const actors::node_process& to, packet p);
   void drain_limit(const key& who, std::uint32_t limit_ms);
   void timer(time_us delay, std::function<void()> task);
 

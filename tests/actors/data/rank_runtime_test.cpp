@@ -15,7 +15,8 @@ namespace {
 /// Hands frames to the ranks by their keys, like an agent's dispatcher.
 class loop_plane final : public data_plane {
 public:
-  bool send(const std::string& node, transport::frame f) override {
+  bool send(const node_process& to, transport::frame f) override {
+    const auto& node = to.name;
     if (node == dead_node)
       return false;
     auto shared = std::make_shared<const transport::frame>(std::move(f));
@@ -168,9 +169,10 @@ struct pipeline {
       spec.part.rank = i < 2 ? static_cast<int>(i) : 0;
       spec.part.degree = i < 2 ? 2 : 1;
       spec.part.layers = i < 2 ? 3 : 2;
-      spec.rank_nodes = i < 2 ? std::vector<std::string>{"a", "b"} : std::vector<std::string>{"c"};
-      spec.next_node = i < 2 ? "c" : "";
-      spec.replica_node = "a";
+      spec.rank_nodes = i < 2 ? std::vector<node_process>{{"a", 1}, {"b", 1}}
+                              : std::vector<node_process>{{"c", 1}};
+      spec.next_node = {i < 2 ? "c" : "", 1};
+      spec.replica_node = {"a", 1};
       ranks.push_back(std::make_unique<rank_runtime>(
           spec, speed, plane, slots[i], tokens, std::make_unique<fake_executor>(spec.part),
           rank_signals{[this](const std::string&) { ++failures; }, {}}));
@@ -295,8 +297,8 @@ struct choosing_rank {
     rank_spec spec;
     spec.replica = 7;
     spec.generation = 3;
-    spec.rank_nodes = {"a"};
-    spec.replica_node = "a";
+    spec.rank_nodes = {{"a", 1}};
+    spec.replica_node = {"a", 1};
     rank = std::make_unique<rank_runtime>(spec, 1.0, plane, slot, std::make_shared<letters>(),
                                           std::make_unique<choosing_executor>(),
                                           rank_signals{[this](const std::string&) { ++failures; },
