@@ -3,6 +3,7 @@
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
+#include <set>
 
 namespace hexgen::actors {
 namespace {
@@ -261,15 +262,60 @@ void agent_state::fail(local_generation& g, const std::string& why, agent_effect
 }
 
 // On the slowest device here.
-std::uint64_t agent_state::late_ms(const local_generation& g) const {
-  double widest_us = 0;
-  for (const auto& [device, stage] : g.ranks)
-    widest_us =
-        std::max(widest_us, widest_step_us(g.where.settings,
-                                           g.where.stages[static_cast<std::size_t>(stage)].layers,
-                                           rates_[device].prefill_us_per_token_layer,
-                                           rates_[device].decode_us_per_layer));
-  return static_cast<std::uint64_t>(late_step_ms(widest_us));
+double agent_state::predicted_us(const local_generation& g, std::uint64_t steps,
+                                 std::uint64_t tokens) const {
+  double slowest_us = 0;
+  for (const auto& [device, stage] : g.ranks) {
+    const auto s = static_cast<std::size_t>(stage);
+    const auto& r = rates_[device];
+    const double head_us = s + 1 == g.where.stages.size() ? r.decode_us_head : 0;
+    const double layers = g.where.stages[s].layers;
+    slowest_us = std::max(slowest_us,
+                          static_cast<double>(steps) * (r.decode_us_per_layer * layers + head_us) +
+                              static_cast<double>(tokens) * r.prefill_us_per_token_layer * layers);
+  }
+  return slowest_us;
+}
+
+void agent_state::note_steps(const std::vector<rank_progress>& progress) {
+  constexpr double weight = 0.2; // of what came since the last look
+  for (const auto& p : progress) {
+    auto* g = find({p.replica, p.generation});
+    if (g == nullptr || p.last_step <= g->seen.last_step || p.done_us <= g->seen.done_us)
+      continue;
+    const double predicted =
+        predicted_us(*g, p.last_step - g->seen.last_step,
+                     p.done_tokens - std::min(p.done_tokens, g->seen.done_tokens));
+    if (predicted > 0)
+      g->slowness +=
+          weight * (static_cast<double>(p.done_us - g->seen.done_us) / predicted - g->slowness);
+    g->seen = p;
+  }
+}
+
+// Eight times what it should take, a second at least. Generations that share a device wait for one
+// another; ranks that share a stage between nodes wait for links whose times are not known here, so
+// these get the time of the widest step.
+std::uint64_t agent_state::late_after_ms(const std::vector<rank_progress>& progress) const {
+  std::set<std::uint64_t> counted; // generations
+  double all_us = 0;
+  for (const auto& p : progress) {
+    const auto i = generations_.find(p.generation);
+    if (p.running_ms == 0 || i == generations_.end() || !counted.insert(p.generation).second)
+      continue;
+    const auto& g = i->second;
+    const bool alone = std::all_of(g.ranks.begin(), g.ranks.end(), [&](const auto& r) {
+      const auto& ranks = g.where.stages[static_cast<std::size_t>(r.second)].ranks;
+      return std::all_of(ranks.begin(), ranks.end(),
+                         [&](const auto& other) { return other.node == options_.name; });
+    });
+    all_us += std::max(1.0, g.slowness) *
+              predicted_us(g, 1,
+                           alone ? p.running_tokens
+                                 : std::max<std::uint64_t>(p.running_tokens,
+                                                           g.where.settings.max_step_tokens));
+  }
+  return static_cast<std::uint64_t>(std::max(1000.0, 8 * all_us / 1000));
 }
 
 // The coordinator sees a late step in the heartbeat and has its generation released. A step that
@@ -284,12 +330,13 @@ void agent_state::watch_devices(const std::vector<rank_progress>& progress, std:
   ticked_us_ = now_us;
   if (now_us < watch_from_us_ || leaving_)
     return;
+  const auto late = late_after_ms(progress);
   for (const auto& p : progress) {
     const auto* g = find({p.replica, p.generation});
     if (g == nullptr)
       continue;
     const bool over = g->failed || g->releasing;
-    if (p.running_ms <= late_ms(*g) + (over ? hung_ms : 2 * hung_ms))
+    if (p.running_ms <= late + (over ? hung_ms : 2 * hung_ms))
       continue;
     leaving_ = true;
     out.emplace_back(agent_do::leave{"a device hangs: step " + std::to_string(p.last_step + 1) +

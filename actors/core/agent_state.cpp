@@ -20,6 +20,9 @@ std::uint64_t backoff_us(int failures, std::uint64_t salt) {
   return base / 2 + salt % (base / 2 + 1);
 }
 
+// peer_up or dial_failed comes first, but for a dial that ran into a connection which ended then;
+// a second dial beside one that is slow costs nothing.
+constexpr std::uint64_t lost_dial_us = 2'000'000;
 constexpr int most_refusals = 20; // of a name in use: its last owner may not be noticed as gone yet
 constexpr std::uint64_t refusal_us = 500'000;
 constexpr int most_nodes = 1024;
@@ -64,7 +67,7 @@ agent_state::agent_state(agent_options options)
 
 agent_effects agent_state::start(std::uint64_t now_us) {
   agent_effects out;
-  dial_at_us_ = now_us + 5'000'000; // peer_up or dial_failed comes first
+  dial_at_us_ = now_us + lost_dial_us;
   out.emplace_back(agent_do::dial{options_.coordinator});
   return out;
 }
@@ -117,6 +120,7 @@ void agent_state::join(agent_effects& out) {
   m.set_zone(options_.zone);
   m.set_price_per_hour(options_.price_per_hour);
   m.set_restarted_because(options_.restarted_because);
+  m.set_draining(draining_);
   for (std::size_t i = 0; i < options_.devices.size(); ++i)
     report(*m.add_devices(), options_.devices[i],
            i < options_.descriptions.size() ? options_.descriptions[i] : "", rates_[i]);
@@ -207,8 +211,12 @@ agent_effects agent_state::on_frame(const transport::peer_info& peer, const tran
     take(links_.directory(std::move(peers), now_us), out);
     break;
   }
-  case proto::HEARTBEAT_ACK:
+  case proto::HEARTBEAT_ACK: {
+    proto::heartbeat_ack m;
+    if (m.ParseFromString(f.head))
+      draining_ = m.draining();
     break;
+  }
   case proto::PREPARE:
     prepare(f, out);
     break;
@@ -342,9 +350,10 @@ void agent_state::refused(const std::string& reason, std::uint64_t now_us, agent
 
 agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std::uint64_t now_us) {
   agent_effects out;
+  note_steps(progress);
   if (coordinator_ == 0) {
     if (now_us >= dial_at_us_) {
-      dial_at_us_ = now_us + 10'000'000;
+      dial_at_us_ = now_us + lost_dial_us;
       out.emplace_back(agent_do::dial{options_.coordinator});
     }
   } else if (join_at_us_ != 0 && now_us >= join_at_us_) {
@@ -354,12 +363,14 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
     beat_at_us_ = now_us + heartbeat_ms_ * 1000ULL;
     proto::heartbeat m;
     m.set_sequence(++beat_);
+    const auto late = late_after_ms(progress);
     for (const auto& p : progress) {
       auto* g = m.add_progress();
       g->set_replica(p.replica);
       g->set_generation(p.generation);
       g->set_last_step(p.last_step);
       g->set_oldest_step_age_ms(p.running_ms);
+      g->set_late_after_ms(late);
     }
     if (rates_changed_)
       for (std::size_t i = 0; i < options_.devices.size(); ++i)

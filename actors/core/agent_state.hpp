@@ -151,6 +151,9 @@ private:
     bool prepared = false, committed = false, failed = false, releasing = false;
     bool replica_here = false;
     bool draining = false; // its replica takes no new requests any more
+    // What its steps took against what was predicted, as a moving average: contexts grow.
+    double slowness = 1;
+    rank_progress seen; // that the average holds
   };
   void join(agent_effects& out);
   void welcome(const proto::welcome& m, std::uint64_t now_us, agent_effects& out);
@@ -162,7 +165,11 @@ private:
   void fail(local_generation& g, const std::string& why, agent_effects& out);
   void watch_devices(const std::vector<rank_progress>& progress, std::uint64_t now_us,
                      agent_effects& out);
-  [[nodiscard]] std::uint64_t late_ms(const local_generation& g) const;
+  void note_steps(const std::vector<rank_progress>& progress);
+  [[nodiscard]] double predicted_us(const local_generation& g, std::uint64_t steps,
+                                    std::uint64_t tokens) const;
+  /// A step here that is older hangs.
+  [[nodiscard]] std::uint64_t late_after_ms(const std::vector<rank_progress>& progress) const;
   void take(prober_effects effects, agent_effects& out);
   void to_coordinator(transport::frame f, agent_effects& out) const;
   [[nodiscard]] rank_spec spec_of(const placement& p, std::size_t stage, std::size_t rank) const;
@@ -173,6 +180,7 @@ private:
   link_prober links_;
   transport::peer_id coordinator_ = 0; // connected peer; 0: none
   bool joined_ = false, leaving_ = false;
+  bool draining_ = false; // as the coordinator said last
   std::uint64_t dial_at_us_ = 0, join_at_us_ = 0;
   int failed_dials_ = 0, refusals_ = 0;
   std::uint64_t beat_at_us_ = 0, beat_ = 0;

@@ -13,6 +13,8 @@ transport::frame control(proto::message_type type, const Message& m) {
   return {transport::traffic::control, static_cast<std::uint32_t>(type), m.SerializeAsString(), {}};
 }
 
+constexpr std::size_t most_drains = 256; // being carried out
+
 transport::frame refused_frame(const std::string& why) {
   proto::refused m;
   m.set_reason(why);
@@ -37,7 +39,9 @@ coordinator_effects coordinator_state::peer_down(transport::peer_id peer, const 
                                                  bool goodbye, time_ms now) {
   coordinator_effects fx;
   gateways_.erase(peer);
-  std::erase_if(drains_, [&](const drain_wait& d) { return d.peer == peer; });
+  for (auto& d : drains_)
+    if (d.peer == peer)
+      d.peer = 0; // nobody to answer, but it is carried out or taken back all the same
   take(membership_.connection_lost(peer, why, goodbye, now), now, fx);
   maybe_search(now, fx);
   return fx;
@@ -122,6 +126,11 @@ void coordinator_state::join(const transport::peer_info& peer, const transport::
   for (const auto& h : m.held())
     generations_.held(m.name(), m.incarnation(), h, now, g);
   take(std::move(g), now, fx);
+  // A drain of another coordinator's goes on here.
+  if (m.draining() && !outcome.rejoined && drains_.size() < most_drains) {
+    drains_.push_back({0, 0, m.name()});
+    want_plan(urgency::repair, m.name() + " is being drained", now);
+  }
   links_deadline_ = now + options_.links_ms;
   send_directory(fx);
 }
@@ -153,8 +162,7 @@ void coordinator_state::heartbeat(const transport::peer_info& peer, const transp
     }
     if (i->second.phase == generation_phase::releasing || !i->second.where.uses(name, incarnation))
       continue;
-    const double limit = late_ms(i->second.where, name);
-    if (static_cast<double>(p.oldest_step_age_ms()) <= limit)
+    if (p.oldest_step_age_ms() <= p.late_after_ms())
       continue;
     late = true;
     take(membership_.late_step(
@@ -168,21 +176,9 @@ void coordinator_state::heartbeat(const transport::peer_info& peer, const transp
   proto::heartbeat_ack ack;
   ack.set_sequence(m.sequence());
   ack.set_epoch(generations_.epoch());
+  const auto* beating = membership_.find(name);
+  ack.set_draining(beating != nullptr && beating->draining);
   fx.sends.emplace_back(peer.id, control(proto::HEARTBEAT_ACK, ack));
-}
-
-// On the node's slowest device.
-double coordinator_state::late_ms(const placement& p, const std::string& node) const {
-  double widest_us = 0;
-  const auto* m = membership_.find(node);
-  for (const auto& s : p.stages)
-    for (const auto& r : s.ranks)
-      if (m != nullptr && r.node == node && r.device < m->devices.size())
-        widest_us =
-            std::max(widest_us, widest_step_us(p.settings, s.layers,
-                                               m->devices[r.device].prefill_us_per_token_layer,
-                                               m->devices[r.device].decode_us_per_layer));
-  return late_step_ms(widest_us);
 }
 
 void coordinator_state::node_frame(const member& from, const transport::frame& f, time_ms now,
@@ -238,7 +234,7 @@ void coordinator_state::drain_node(transport::peer_id peer, const transport::fra
   proto::drain_node m;
   if (!m.ParseFromString(f.head))
     return;
-  if (drains_.size() < 256 && membership_.set_draining(m.node(), true)) {
+  if (drains_.size() < most_drains && membership_.set_draining(m.node(), true)) {
     drains_.push_back({peer, m.id(), m.node()});
     fx.log.push_back("event=drain_node node=" + m.node());
     want_plan(urgency::repair, m.node() + " is drained", now);
@@ -270,7 +266,8 @@ void coordinator_state::answer_drains(time_ms now, coordinator_effects& fx) {
       want_plan(urgency::improve, d.node + " is not drained after all", now);
     }
     fx.log.push_back("event=drain_answered node=" + d.node + " done=" + (empty ? "1" : "0"));
-    fx.sends.emplace_back(d.peer, control(proto::DRAIN_REPLY, reply));
+    if (d.peer != 0)
+      fx.sends.emplace_back(d.peer, control(proto::DRAIN_REPLY, reply));
     return true;
   });
 }

@@ -94,14 +94,13 @@ private:
   void apply(const scheduler::serving_plan& plan, time_ms now, coordinator_effects& fx);
   [[nodiscard]] placement place(const scheduler::serving_replica& r, std::uint64_t replica) const;
   [[nodiscard]] double estimate(const placement& p) const; // tokens/s
-  [[nodiscard]] double late_ms(const placement& p, const std::string& node) const;
 
   coordinator_options options_;
   membership_state membership_;
   generation_set generations_;
   std::map<transport::peer_id, std::string> gateways_;
   struct drain_wait {
-    transport::peer_id peer = 0;
+    transport::peer_id peer = 0; // who asked; 0: nobody waits for the answer
     std::uint64_t id = 0;
     std::string node;
   };

@@ -6,6 +6,8 @@ namespace hexgen::actors {
 namespace {
 
 constexpr std::uint64_t other_side_us = 1'500'000; // then the larger name dials too
+// dial_failed or peer_up comes first, but for a dial that met a connection which ended then.
+constexpr std::uint64_t lost_dial_us = 3'000'000;
 constexpr std::uint64_t probe_limit_us = 5'000'000;
 
 std::uint64_t backoff_us(int failures, std::uint64_t salt) {
@@ -139,7 +141,7 @@ prober_effects link_prober::tick(std::uint64_t now_us) {
   for (auto& [name, l] : links_) {
     if (l.peer == 0) {
       if (now_us >= l.dial_at_us && !l.who.address.empty()) {
-        l.dial_at_us = now_us + 10'000'000; // dial_failed or peer_up comes first
+        l.dial_at_us = now_us + lost_dial_us;
         out.emplace_back(dial_peer{l.who.address});
       }
       continue;

@@ -138,6 +138,7 @@ join_outcome membership_state::join(const transport::peer_info& peer, const prot
   fresh.address = m.address();
   fresh.zone = m.zone();
   fresh.restarted_because = m.restarted_because();
+  fresh.draining = m.draining();
   fresh.joined_ms = fresh.heard_ms = now;
   fresh.plannable_ms = now;
   for (const auto& d : m.devices())

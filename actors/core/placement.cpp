@@ -36,16 +36,6 @@ bool placement::uses(const std::string& node, std::uint64_t incarnation) const {
   return false;
 }
 
-double widest_step_us(const wire::serve_settings& settings, int layers,
-                      double prefill_us_per_token_layer, double decode_us_per_layer) {
-  return prefill_us_per_token_layer * layers * settings.max_step_tokens +
-         decode_us_per_layer * layers;
-}
-
-double late_step_ms(double widest_us) {
-  return std::max(1000.0, 8 * widest_us / 1000);
-}
-
 bool placement::same_place(const placement& other) const {
   if (stages.size() != other.stages.size())
     return false;

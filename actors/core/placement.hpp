@@ -40,12 +40,6 @@ struct placement {
   [[nodiscard]] std::string to_text() const;
 };
 
-/// The predicted time of the widest step of `layers` layers on a device of these rates.
-[[nodiscard]] double widest_step_us(const wire::serve_settings& settings, int layers,
-                                    double prefill_us_per_token_layer, double decode_us_per_layer);
-/// A step that runs longer hangs: eight times the widest one's time, a second at least.
-[[nodiscard]] double late_step_ms(double widest_us);
-
 /// The head of a PREPARE frame.
 [[nodiscard]] std::string encode(const placement& p);
 /// Throws wire::wire_error naming the field.

@@ -48,7 +48,9 @@ struct prepare_result {
 struct rank_progress {
   std::uint64_t replica = 0, generation = 0;
   std::uint64_t last_step = 0;
-  std::uint64_t running_ms = 0; // age of the step being computed; 0: idle
+  std::uint64_t running_ms = 0;               // age of the step being computed; 0: idle
+  std::uint64_t running_tokens = 0;           // of that step
+  std::uint64_t done_tokens = 0, done_us = 0; // of all steps that have ended
 };
 
 struct device_rates {

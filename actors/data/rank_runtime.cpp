@@ -64,13 +64,16 @@ void rank_runtime::abort(const std::string& reason) {
 
 rank_progress rank_runtime::progress() const {
   const std::lock_guard guard(mutex_);
-  rank_progress p{spec_.replica, spec_.generation, last_step_, 0};
+  rank_progress p{spec_.replica,   spec_.generation, last_step_, 0,
+                  running_tokens_, done_tokens_,     done_us_};
   // A step that nobody takes up is as late as one that does not end, and so is the end itself.
   auto since = running_since_;
   if (since == steady_clock::time_point{} && closing_ && started_ && !ended_)
     since = unanswered_since_;
-  else if (since == steady_clock::time_point{} && !queue_.empty())
+  else if (since == steady_clock::time_point{} && !queue_.empty()) {
     since = queue_.front().came;
+    p.running_tokens = static_cast<std::uint64_t>(queue_.front().head.work.tokens());
+  }
   if (since != steady_clock::time_point{})
     p.running_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - since).count());
@@ -132,13 +135,22 @@ void rank_runtime::loop() {
     work w;
     {
       std::unique_lock guard(mutex_);
+      if (running_since_ != steady_clock::time_point{}) {
+        done_tokens_ += running_tokens_;
+        done_us_ +=
+            static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                           steady_clock::now() - running_since_)
+                                           .count());
+      }
       running_since_ = {};
+      running_tokens_ = 0;
       wake_.wait(guard, [&] { return closing_ || !queue_.empty(); });
       if (closing_)
         return;
       w = std::move(queue_.front());
       queue_.pop_front();
       running_since_ = steady_clock::now();
+      running_tokens_ = static_cast<std::uint64_t>(w.head.work.tokens());
     }
     try {
       run_step(std::move(w));

@@ -89,6 +89,7 @@ private:
   std::chrono::steady_clock::time_point unanswered_since_{}; // told to end; epoch: not yet
   std::uint64_t last_step_ = 0;
   std::chrono::steady_clock::time_point running_since_{}; // epoch: idle
+  std::uint64_t running_tokens_ = 0, done_tokens_ = 0, done_us_ = 0;
   std::thread thread_;
 };
 

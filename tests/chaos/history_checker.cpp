@@ -30,6 +30,7 @@ void history_checker::refused(ticket t, int status, std::uint64_t at) {
   if (status != 429 && status != 503)
     violation(t, -1, "refused with status " + std::to_string(status), at);
   h.refused = true;
+  ++refusals_;
 }
 
 void history_checker::received(ticket t, int choice, const std::vector<int>& ids,

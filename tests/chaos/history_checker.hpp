@@ -31,6 +31,7 @@ public:
   void close();
   [[nodiscard]] const std::vector<std::string>& violations() const { return violations_; }
   [[nodiscard]] std::size_t finished() const { return finished_; }
+  [[nodiscard]] std::size_t refusals() const { return refusals_; }
 
 private:
   struct choice_history {
@@ -49,7 +50,7 @@ private:
 
   std::map<ticket, history> histories_;
   std::vector<std::string> violations_;
-  std::size_t finished_ = 0;
+  std::size_t finished_ = 0, refusals_ = 0;
 };
 
 } // namespace hexgen::tests

@@ -54,10 +54,11 @@ int main(int argc, char** argv) {
       return usage();
     }
   }
-  std::uint64_t bad = 0, requests = 0, finished = 0, moved = 0, faults = 0, events = 0;
+  std::uint64_t bad = 0, requests = 0, refused = 0, finished = 0, moved = 0, faults = 0, events = 0;
   for (const std::uint64_t first = o.seed; o.seed < first + seeds; ++o.seed) {
     const auto r = hexgen::tests::simulate(o);
     requests += r.requests;
+    refused += r.refused;
     finished += r.finished;
     moved += r.moved;
     faults += r.faults;
@@ -69,7 +70,7 @@ int main(int argc, char** argv) {
       std::cout << "seed " << o.seed << ": " << v << std::endl; // at once: a search takes long
   }
   std::cout << seeds << " seeds, " << events << " events, " << faults << " faults, " << requests
-            << " requests, " << finished << " answers, " << moved << " moves, " << bad
-            << " seeds with violations\n";
+            << " requests, " << refused << " refused, " << finished << " answers, " << moved
+            << " moves, " << bad << " seeds with violations\n";
   return bad == 0 ? 0 : 1;
 }

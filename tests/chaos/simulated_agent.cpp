@@ -67,6 +67,7 @@ void simulated_agent::tick() {
     p.generation = who.second;
     p.last_step = r.last_step;
     p.running_ms = running_ && step_of_ == who ? (net_.now() - step_from_) / 1000 : 0;
+    p.running_tokens = p.running_ms > 0 ? step_tokens_ : 0;
     progress.push_back(p);
   }
   carry_out(agent_.tick(progress, net_.now()));
@@ -80,12 +81,15 @@ void simulated_agent::tick() {
 }
 
 void simulated_agent::ask_drain() {
+  drain_asked_ = true;
   proto::drain_node m;
   m.set_id(1);
   m.set_node(name_);
-  send_to(
-      actors::coordinator_name,
-      transport::frame{transport::traffic::control, proto::DRAIN_NODE, m.SerializeAsString(), {}});
+  for (const auto& [id, peer] : peers_)
+    if (peer.name == actors::coordinator_name)
+      net_.send(id_, id,
+                transport::frame{
+                    transport::traffic::control, proto::DRAIN_NODE, m.SerializeAsString(), {}});
 }
 
 void simulated_agent::hang(time_us for_us, bool deaf) {
@@ -96,6 +100,8 @@ void simulated_agent::hang(time_us for_us, bool deaf) {
 void simulated_agent::on_up(const transport::peer_info& peer) {
   peers_[peer.id] = peer;
   carry_out(agent_.peer_up(peer, net_.now()));
+  if (drain_asked_ && peer.name == actors::coordinator_name)
+    ask_drain(); // the operator wants an answer
 }
 
 void simulated_agent::on_down(const transport::peer_info& peer, const std::string& why) {
@@ -127,6 +133,7 @@ void simulated_agent::on_packet(const transport::peer_info& peer, const packet& 
     }
     if (f->type == proto::DRAIN_REPLY) {
       proto::drain_reply m;
+      drain_asked_ = false;
       if (m.ParseFromString(f->head) && m.done())
         tell_.leave(true); // it may be stopped now
       return;
@@ -330,7 +337,7 @@ void simulated_agent::run_next() {
   running_ = true;
   step_from_ = net_.now();
   step_of_ = {p->message.replica, p->message.generation};
-  const auto tokens = static_cast<time_us>(p->message.work.tokens());
+  const auto tokens = step_tokens_ = static_cast<time_us>(p->message.work.tokens());
   timer(net_.chance.in(device_.step_us / 2, device_.step_us) + tokens * device_.step_us / 32,
         [this, p] { finish_step(p); });
 }

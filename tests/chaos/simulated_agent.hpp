@@ -42,7 +42,7 @@ public:
                   simulated_device device, planted_bug bug, reports tell);
   ~simulated_agent() override;
 
-  /// As operator: asks the coordinator to drain this node.
+  /// As operator: asks the coordinator to drain this node, again until there is an answer.
   void ask_drain();
   /// Steps stop completing until `for_us` has passed or, unless `deaf`, their generation is
   /// released.
@@ -98,8 +98,9 @@ private:
   // By block: which sequence writes it, and in which step in flight.
   std::map<key, std::map<std::uint32_t, std::pair<std::uint64_t, std::uint64_t>>> writers_;
   std::deque<std::shared_ptr<const step_packet>> queue_; // the device thread's
-  bool running_ = false, deaf_ = false;
+  bool running_ = false, deaf_ = false, drain_asked_ = false;
   time_us step_from_ = 0, hung_until_ = 0;
+  std::uint64_t step_tokens_ = 0;
   key step_of_{};
   std::uint64_t refused_frames_ = 0;
 };

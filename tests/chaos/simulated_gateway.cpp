@@ -73,6 +73,7 @@ void simulated_gateway::on_up(const transport::peer_info& peer) {
     return;
   }
   coordinator_ = peer.id;
+  router_.coordinator_changed(net_.now());
   proto::gateway_hello m;
   m.set_name("gateway");
   net_.send(id_, peer.id,

@@ -308,6 +308,13 @@ simulation_result world::run() {
     heal();
     const auto deadline = net_.now() + heal_limit_us;
     run_until(deadline, [this] { return clients_.open() == 0 && served(); });
+    // Who serves refuses nobody.
+    const auto refusals = clients_.refusals();
+    for (int i = 0; i < 3 && served(); ++i)
+      submit_request();
+    run_until(deadline, [this] { return clients_.open() == 0 && served(); });
+    if (clients_.refusals() != refusals)
+      violation("a request is refused although everything was healed");
     clients_.close();
     if (!served())
       violation("nothing serves although everything was healed: " +
@@ -324,6 +331,7 @@ simulation_result world::run() {
   r.violations.insert(r.violations.end(), violations_.begin(), violations_.end());
   r.requests = requests_;
   r.finished = clients_.finished();
+  r.refused = clients_.refusals();
   r.moved = moved_ + (gateway_ ? gateway_->router().stats().moved : 0);
   r.faults = faults_;
   r.events = events_;

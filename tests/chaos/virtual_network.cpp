@@ -167,6 +167,7 @@ void virtual_network::connect(process_id from, process_id to) {
     conn.sides[s].next_arrival[0] = conn.sides[s].next_arrival[1] = at;
     push(at, ids[s], [this, c, s] {
       auto& x = connections_.at(c).sides[s];
+      x.told = x.up;
       if (x.up)
         processes_.at(x.owner).code->on_up(x.peer);
     });
@@ -214,7 +215,10 @@ void virtual_network::take_down(std::uint64_t c, int at_side, time_us delay,
     s.held.clear();
     auto& h = processes_.at(s.owner);
     std::erase(h.connections, c);
-    h.code->on_down(s.peer, why);
+    if (s.told)
+      h.code->on_down(s.peer, why);
+    else if (s.peer.dialled)
+      h.code->on_dial_failed(s.peer.address, why);
   });
 }
 

@@ -92,6 +92,7 @@ private:
     process_id owner = 0;
     transport::peer_info peer;        // as the owner sees the other side
     bool up = false;                  // the owner has not been told that it is down
+    bool told = false;                // that it is up
     time_us next_arrival[2] = {0, 0}; // at the owner, by class
     std::vector<packet> held;         // for the owner, while the way to it is cut
   };

@@ -219,6 +219,35 @@ TEST_CASE("a drain that would leave nothing to serve with is refused and undone"
   CHECK(c.logged("event=search why=\"a is not drained after all\""));
 }
 
+TEST_CASE("a drain outlives its coordinator") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto busy = c.serving()->where.home().node;
+  auto who = operator_peer(transport::peer_role::node);
+  c.ask(who, drain_frame(busy));
+  c.run_ms(3000);
+  REQUIRE(c.answers.size() == 1);
+  c.restart_coordinator(2);
+  c.run_ms(5000);
+  REQUIRE(c.coordinator->membership().find(busy) != nullptr);
+  CHECK(c.coordinator->membership().find(busy)->draining);
+  CHECK_FALSE(any_uses(c, busy));
+  CHECK(c.answers.size() == 1); // nobody asked this one
+  // Without both nothing could serve.
+  const auto other = busy == "a" ? "b" : "a";
+  c.ask(who, drain_frame(other));
+  c.run_ms(1000);
+  REQUIRE(c.answers.size() == 2);
+  proto::drain_reply r;
+  REQUIRE(r.ParseFromString(c.answers[1].head));
+  CHECK_FALSE(r.done());
+  CHECK_FALSE(c.coordinator->membership().find(other)->draining);
+  CHECK(any_uses(c, other));
+}
+
 TEST_CASE("a restarted coordinator adopts what the agents hold") {
   fake_cluster c;
   c.add("a", {{80, 100}});
@@ -294,6 +323,33 @@ TEST_CASE("a device that hangs behind a healthy heartbeat is noticed") {
   c.nodes.at(home).progress.clear();
   c.run_ms(1000);
   CHECK(c.logged("event=node_recovered node=" + home));
+}
+
+TEST_CASE("a step has the time that its width takes") {
+  fake_cluster c;
+  c.add("a", {{150, 100'000}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto& where = c.serving()->where;
+  // 30 layers of 100 ms: eight times three seconds, and more for a wide one.
+  c.nodes.at("a").progress = {{where.replica, where.generation, 5, 20'000, 1}};
+  c.run_ms(500);
+  CHECK_FALSE(c.logged("event=node_suspect"));
+  // What its steps took lately counts: contexts have grown.
+  c.nodes.at("a").progress = {{where.replica, where.generation, 6, 0, 0, 1, 3'000'000}};
+  c.run_ms(25);
+  for (std::uint64_t step = 7; step < 60; ++step) {
+    c.nodes.at("a").progress = {
+        {where.replica, where.generation, step, 0, 0, step - 5, (step - 5) * 12'000'000}};
+    c.run_ms(25);
+  }
+  c.nodes.at("a").progress = {{where.replica, where.generation, 59, 60'000, 1, 54, 648'000'000}};
+  c.run_ms(500);
+  CHECK_FALSE(c.logged("event=node_suspect"));
+  // Eight times twelve seconds.
+  c.nodes.at("a").progress = {{where.replica, where.generation, 59, 97'000, 1, 54, 648'000'000}};
+  c.run_ms(500);
+  CHECK(c.logged("event=node_suspect node=a"));
 }
 
 TEST_CASE("a device thread that does not come back costs its process") {

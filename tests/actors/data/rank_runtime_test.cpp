@@ -205,7 +205,7 @@ struct pipeline {
     transport::frame f;
     f.type = proto::STEP;
     f.head = wire::encode(head);
-    plane.send("a", std::move(f));
+    plane.send({"a", 1}, std::move(f));
   }
 };
 
@@ -333,7 +333,7 @@ struct choosing_rank {
     transport::frame f;
     f.type = proto::STEP;
     f.head = wire::encode(head);
-    plane.send("a", std::move(f));
+    plane.send({"a", 1}, std::move(f));
   }
 };
 
