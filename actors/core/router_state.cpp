@@ -291,8 +291,7 @@ router_effects router_state::request_failed(const wire::request_failed& m, time_
     fail(s, 429, m.message, out);
     return out;
   }
-  if (s.wait_until == 0)
-    s.wait_until = now + options_.wait_us;
+  start_wait(s, now);
   waiting_.insert(s.log.request());
   return out;
 }
@@ -379,10 +378,14 @@ void router_state::move(sequence& s, bool tell_old, time_us now, router_effects&
     fail(s, 503, "the request was moved too often without a new token", out);
     return;
   }
-  if (s.wait_until == 0)
-    s.wait_until = now + options_.wait_us;
+  start_wait(s, now);
   if (!dispatch(s, now, out))
     waiting_.insert(s.log.request());
+}
+
+void router_state::start_wait(sequence& s, time_us now) const {
+  if (s.wait_until == 0)
+    s.wait_until = now + (s.log.emitted().empty() ? options_.wait_us : options_.begun_wait_us);
 }
 
 void router_state::move_all_from(const place_key& from, bool tell_old, time_us now,
@@ -444,7 +447,8 @@ void router_state::close(std::uint64_t request, bool tell_replica, router_effect
 std::string router_state::not_ready() const {
   if (!tokens_)
     return "no model is known yet";
-  if (table_.routes.empty())
+  // While a restarted coordinator has not heard of all replicas, those known before go on.
+  if (table_.routes.empty() && places_.empty())
     return table_.missing.empty() ? "no replica serves yet" : table_.missing;
   return {};
 }

@@ -23,9 +23,10 @@ using time_us = scheduler::time_us;
 
 struct router_options {
   std::uint64_t first_request = 1; // drawn by the shell: request numbers are unique per incarnation
-  time_us wait_us = 30'000'000;    // how long a sequence waits for a replica that can go on with it
-  time_us adopt_us = 5'000'000;    // a restarted coordinator has this long to hear of all replicas
-  time_us backoff_us = 50'000;     // after a replica refused; doubles up to 2 s
+  time_us wait_us = 30'000'000;    // how long a request waits for a replica that takes it
+  time_us begun_wait_us = 300'000'000; // and one that already streams: its client keeps what it has
+  time_us adopt_us = 5'000'000; // a restarted coordinator has this long to hear of all replicas
+  time_us backoff_us = 50'000;  // after a replica refused; doubles up to 2 s
   int attempts_without_progress = 64;
   scheduler::routing_options routing;
 };
@@ -105,6 +106,7 @@ private:
   void tell_cancel(const sequence& s, router_effects& out) const;
   bool dispatch(sequence& s, time_us now, router_effects& out);
   void leave(sequence& s);
+  void start_wait(sequence& s, time_us now) const;
   void move(sequence& s, bool tell_old, time_us now, router_effects& out);
   void move_all_from(const place_key& from, bool tell_old, time_us now, router_effects& out);
   void drop_unnamed(time_us now, router_effects& out);

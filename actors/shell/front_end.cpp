@@ -8,10 +8,11 @@
 namespace hexgen::actors {
 namespace {
 
-router_options router_defaults(std::uint64_t incarnation) {
+router_options router_defaults(const front_end_options& o) {
   router_options r;
   // Numbers of two lives of a gateway must not meet at a replica.
-  r.first_request = (incarnation << 20U) | 1;
+  r.first_request = (o.incarnation << 20U) | 1;
+  r.begun_wait_us = static_cast<time_us>(o.recovery_wait.count()) * 1000;
   return r;
 }
 
@@ -37,8 +38,7 @@ front_end::front_end(caf::actor_system& system, transport::fabric& fabric, board
                      event_log log, const front_end_options& options,
                      std::shared_ptr<const served_model> model)
     : system_(system), log_(log), shutdown_timeout_(options.shutdown_timeout), service_(shown),
-      router_(spawn_router(system, {fabric, shown, log}, router_defaults(options.incarnation),
-                           model->tokens)),
+      router_(spawn_router(system, {fabric, shown, log}, router_defaults(options), model->tokens)),
       metrics_(model->name), api_(options.api, service_, metrics_) {
   shown.set_model(std::move(model));
   service_.attach(router_);
