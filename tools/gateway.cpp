@@ -16,6 +16,7 @@ struct gateway_flags {
   std::vector<std::string> cors;
   int port = 8000, fabric_port = 0;
   double shutdown_s = 30, recovery_s = 300;
+  std::string journal;
   std::string certificate, key_file;
   fabric_flags fabric;
 };
@@ -45,6 +46,7 @@ int gateway(const gateway_flags& f) {
   o.model_path = f.model;
   o.chat_template = f.chat_template;
   o.shutdown_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(f.shutdown_s * 1000));
+  o.journal = f.journal;
   o.recovery_wait = std::chrono::milliseconds(static_cast<std::int64_t>(f.recovery_s * 1000));
   return actors::run_gateway(o, stop);
 }
@@ -72,6 +74,7 @@ void add_gateway(CLI::App& app, action& chosen) {
       ->allow_extra_args(false);
   env(verb->add_option("--ssl-certfile", f->certificate, "HTTPS: certificate chain, PEM"));
   env(verb->add_option("--ssl-keyfile", f->key_file, "HTTPS: its key, PEM"));
+  env(verb->add_option("--journal", f->journal, journal_help));
   env(verb->add_option("--recovery-wait", f->recovery_s,
                        "Seconds that an answer that has begun waits for devices to go on with"))
       ->check(CLI::Range(0.0, 86400.0));

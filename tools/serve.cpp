@@ -22,6 +22,7 @@ struct serve_flags {
   int max_step_tokens = 512, max_running = 64, max_queued = 1024, max_replicas = 0;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
   double shutdown_s = 30, recovery_s = 300;
+  std::string journal;
   bool no_prefix_cache = false, deterministic = false, random_weights = false;
   std::string certificate, key_file;
   fabric_flags fabric;
@@ -92,6 +93,7 @@ int serve(const serve_flags& f) {
   o.max_sequence = parse_tokens(f.max_len);
   o.kv_tokens = std::max(16, parse_tokens(f.kv_tokens));
   o.shutdown_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(f.shutdown_s * 1000));
+  o.journal = f.journal;
   o.recovery_wait = std::chrono::milliseconds(static_cast<std::int64_t>(f.recovery_s * 1000));
   f.fabric.fill(o.fabric);
   o.fabric.name = actors::coordinator_name;
@@ -204,6 +206,7 @@ void add_serve(CLI::App& app, action& chosen) {
   env(verb->add_option("--drain-ms", f->drain_ms,
                        "A replaced replica's sequences have this long before they move"))
       ->check(CLI::Range(0, 3600000));
+  env(verb->add_option("--journal", f->journal, journal_help));
   env(verb->add_option("--recovery-wait", f->recovery_s,
                        "Seconds that an answer that has begun waits for devices to go on with"))
       ->check(CLI::Range(0.0, 86400.0));

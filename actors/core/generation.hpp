@@ -18,7 +18,9 @@ struct generation_request {
   std::vector<compute::token_id> prompt; // not empty
   compute::sampling_params params;       // `choice` is set by the router
   int choices = 1;                       // n
-  std::vector<std::string> stop;         // stop strings: never part of the text
+  /// Of an answer that began elsewhere: not sampled again and not delivered again. One choice.
+  std::vector<compute::token_id> emitted;
+  std::vector<std::string> stop; // stop strings: never part of the text
   bool skip_special_tokens = true;
   int priority = 0;            // smaller goes first
   double ttft_deadline_ms = 0; // 0: none
@@ -37,6 +39,8 @@ struct generation_event {
   int choice = 0;
   std::string text;
   std::vector<generation_token> tokens;
+  /// What the answer is made of since the last event: also tokens whose text is still held back.
+  std::vector<compute::token_id> taken;
   std::string finish_reason; // "", "stop" or "length"
   int error_status = 0;      // HTTP status; 0: no error
   std::string error_message;

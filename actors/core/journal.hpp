@@ -22,6 +22,8 @@ public:
   };
   /// Judges a chunk and takes its tokens when they follow.
   verdict take(const wire::token_chunk& chunk);
+  /// Before the first chunk: tokens of an earlier life of the answer.
+  void restore(std::vector<compute::token_id> emitted) { emitted_ = std::move(emitted); }
   /// The current attempt is given up; chunks of it are stale from now on.
   void next_attempt();
   /// What a replica needs to go on from here.

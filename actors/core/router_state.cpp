@@ -34,12 +34,21 @@ struct router_state::sequence {
            const std::shared_ptr<const compute::tokenizer>& tokens)
       : log(request, r.prompt, std::move(params)),
         answer(tokens, r.stop, r.skip_special_tokens, r.params.min_tokens), priority(r.priority),
-        ttft_ms(r.ttft_deadline_ms), tpot_ms(r.tpot_deadline_ms) {}
+        ttft_ms(r.ttft_deadline_ms), tpot_ms(r.tpot_deadline_ms) {
+    answer_stream::output told; // in its earlier life
+    for (const auto id : r.emitted) {
+      compute::sampled_token t;
+      t.id = id;
+      answer.push(t, told);
+    }
+    log.restore(r.emitted);
+  }
 
   journal log;
   answer_stream answer;
   ticket_id owner = 0;
   int choice = 0;
+  std::vector<compute::token_id> untold; // taken, but in no event yet
   int priority = 0;
   double ttft_ms = 0, tpot_ms = 0;
   std::optional<place_key> at;
@@ -73,25 +82,31 @@ router_effects router_state::submit(ticket_id id, generation_request r, time_us 
     out.push_back(refuse_submit{id, {status, code, std::move(message), retry_after_s()}});
     return std::move(out);
   };
-  if (r.prompt.empty() || r.choices < 1 || r.params.max_tokens < 1)
+  if (r.prompt.empty() || r.choices < 1 || r.params.max_tokens < 1 ||
+      (!r.emitted.empty() &&
+       (r.choices > 1 || static_cast<std::size_t>(r.params.max_tokens) <= r.emitted.size())))
     return refuse(400, "invalid_request", "an empty prompt, no choices or nothing to generate");
-  // While one generation makes way for the next, requests wait instead.
-  if (const auto why = not_ready(); !why.empty() && !(tokens_ && table_.switching))
+  // While one generation makes way for the next, requests wait instead; an answer that has begun
+  // waits as long as any.
+  const bool begun = !r.emitted.empty();
+  if (const auto why = not_ready(); !why.empty() && !(tokens_ && (table_.switching || begun)))
     return refuse(503, "unavailable", why);
   const auto most = table_.settings.max_sequence;
   if (most > 0 && r.prompt.size() >= most)
     return refuse(400, "context_length_exceeded",
                   "the prompt has " + std::to_string(r.prompt.size()) +
                       " tokens; prompt and output have at most " + std::to_string(most));
-  if (sequences_.size() + static_cast<std::size_t>(r.choices) > most_sequences())
+  if (!begun && sequences_.size() + static_cast<std::size_t>(r.choices) > most_sequences())
     return refuse(429, "overloaded", "too many requests are open here");
-  if (std::any_of(places_.begin(), places_.end(),
+  if (!begun &&
+      std::any_of(places_.begin(), places_.end(),
                   [&](const auto& p) { return reachable(p.second) && p.second.full; }) &&
       std::none_of(places_.begin(), places_.end(),
                    [&](const auto& p) { return usable(p.second, now); }))
     return refuse(429, "overloaded", "every replica's queue is full");
 
   auto& t = *tickets_.emplace(id, std::make_unique<ticket>()).first->second;
+  t.started = begun;
   for (int choice = 0; choice < r.choices; ++choice) {
     auto params = r.params;
     params.choice = static_cast<std::uint32_t>(choice);
@@ -103,7 +118,7 @@ router_effects router_state::submit(ticket_id id, generation_request r, time_us 
     t.requests.push_back(request);
     auto& placed = *sequences_.emplace(request, std::move(s)).first->second;
     if (!dispatch(placed, now, out)) {
-      placed.wait_until = now + options_.wait_us;
+      start_wait(placed, now);
       if (placed.ttft_ms > 0) // after its deadline an answer helps nobody
         placed.wait_until = std::min(
             placed.wait_until, now + static_cast<time_us>(std::min(placed.ttft_ms, 1e9) * 1e3));
@@ -237,6 +252,7 @@ void router_state::deliver_tokens(sequence& s, const wire::token_chunk& m, route
     if (!token.ends && t.index + 1 >= s.log.params().max_tokens)
       token.ends = token.ends_by_length = true;
     s.answer.push(token, o);
+    s.untold.push_back(token.id);
     ended = t.token.ends;
     if (!o.finish_reason.empty())
       break;
@@ -248,6 +264,7 @@ void router_state::deliver_tokens(sequence& s, const wire::token_chunk& m, route
   d.event.choice = s.choice;
   d.event.text = std::move(o.text);
   d.event.tokens = std::move(o.tokens);
+  d.event.taken = std::exchange(s.untold, {});
   d.event.finish_reason = o.finish_reason;
   d.event.prompt_tokens = static_cast<int>(s.log.prompt().size());
   d.event.cached_tokens = s.cached_tokens;

@@ -26,7 +26,9 @@ generation_job::generation_job(generation_service& service, serving_metrics& met
   open_choices_ = choices_.size();
   for (std::size_t i = 0; i < choices_.size(); ++i) {
     choices_[i].so_far.index = static_cast<int>(i);
-    if (!request_.echo.empty())
+    choices_[i].begun =
+        !request_.prompts[i / static_cast<std::size_t>(per_prompt_)].emitted.empty();
+    if (!request_.echo.empty() && !choices_[i].begun)
       choices_[i].so_far.text = request_.echo[i / static_cast<std::size_t>(per_prompt_)];
   }
   for (auto& one : prompts_)
@@ -186,6 +188,7 @@ void generation_job::stream(const generation_event& event, choice& of) {
     piece.tokens = event.tokens;
   of.so_far.text_offset += piece.text.size();
   const auto so_far = usage();
+  sink_->taken(event.taken, !event.finish_reason.empty());
   if (!sink_->data(chunk_json(frame_, piece, request_.continuous_usage ? &so_far : nullptr)))
     end_all("abort");
 }

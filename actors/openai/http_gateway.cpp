@@ -49,6 +49,9 @@ public:
   }
 
   bool data(std::string payload) override { return to_->write("data: " + payload + "\n\n"); }
+  bool event(std::uint64_t number, std::string payload) override {
+    return to_->write("id: " + std::to_string(number) + "\ndata: " + payload + "\n\n");
+  }
   void close() override { to_->end(); }
   void on_closed(std::function<void()> callback) override { to_->on_closed(std::move(callback)); }
 

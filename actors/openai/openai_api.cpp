@@ -1,5 +1,6 @@
 #include "actors/openai/openai_api.hpp"
 
+#include "actors/openai/answer_journal.hpp"
 #include "actors/openai/api_error.hpp"
 #include "actors/openai/api_key.hpp"
 #include "actors/openai/cluster_page.hpp"
@@ -95,7 +96,18 @@ struct openai_api::impl {
   }
 
   void answer(const api_request& request, const std::shared_ptr<reply_sink>& sink);
-  void generate(const api_request& request, bool chat, const std::shared_ptr<reply_sink>& sink);
+  void generate(const api_request& request, const std::shared_ptr<reply_sink>& sink);
+  /// The rest of an answer that is in the journal.
+  void go_on(const api_request& request, const std::string& after,
+             const std::shared_ptr<reply_sink>& sink);
+  struct draws {
+    std::uint64_t seed = 0;
+    std::string answer_id;
+    std::int64_t created_s = 0;
+  };
+  /// Starts a generation; `kept`: the answer that it goes on with, nullptr: a new one.
+  void start(const api_request& request, const draws& drawn, const std::string& name,
+             const std::shared_ptr<journaled_answer>& kept, std::shared_ptr<reply_sink> sink);
   http_reply post(const std::string& path, const json& body);
   http_reply get(const std::string& path);
   [[nodiscard]] http_reply health() const;
@@ -169,7 +181,7 @@ void openai_api::impl::answer(const api_request& request, const std::shared_ptr<
   if (readable)
     return sink->whole(get(request.path));
   if (request.path == "/v1/chat/completions" || request.path == "/v1/completions")
-    return generate(request, request.path == "/v1/chat/completions", sink);
+    return generate(request, sink);
   sink->whole(post(request.path, parse_body(request.body)));
 }
 
@@ -249,21 +261,67 @@ void openai_api::impl::log_unknown(const std::vector<std::string>& fields) {
   }
 }
 
-void openai_api::impl::generate(const api_request& request, bool chat,
+void openai_api::impl::generate(const api_request& request,
                                 const std::shared_ptr<reply_sink>& sink) {
   if (draining)
     throw error_of_status(503, {}, "shutting down", 1);
+  if (const auto* after = transport::find_header(request.headers, "last-event-id"))
+    return go_on(request, *after, sink);
+  draws drawn;
+  drawn.seed = draw();
+  drawn.answer_id =
+      (request.path == "/v1/chat/completions" ? "chatcmpl-" : "cmpl-") + hex(draw()) + hex(draw());
+  drawn.created_s = std::chrono::duration_cast<std::chrono::seconds>(
+                        std::chrono::system_clock::now().time_since_epoch())
+                        .count();
+  start(request, drawn, client_id(request.headers), nullptr, sink);
+}
+
+void openai_api::impl::go_on(const api_request& request, const std::string& after,
+                             const std::shared_ptr<reply_sink>& sink) {
+  const auto name = client_id(request.headers);
+  const auto kept = options.journal ? options.journal->find(name) : nullptr;
+  if (!kept)
+    throw api_error(404, "invalid_request_error",
+                    "Last-Event-ID: nothing is kept of a request " + name +
+                        (options.journal ? "" : "; this gateway has no --journal"),
+                    "last-event-id", "not_found");
+  if (kept->request().path != request.path || kept->request().body != request.body)
+    throw api_error(409, "invalid_request_error",
+                    "request " + name + " asked something else: send the same path and body",
+                    "x-request-id", "conflict");
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(after.data(), after.data() + after.size(), number);
+  if (error != std::errc{} || end != after.data() + after.size() ||
+      !kept->attach(sink, number, {{"x-request-id", name}}))
+    throw bad_parameter("last-event-id",
+                        "Last-Event-ID must be the number of an event that " + name + " has sent");
+  if (!kept->claim())
+    return;
+  // The gateway that made it is gone.
+  const auto& r = kept->request();
+  try {
+    start(request, {r.seed, r.answer_id, r.created_s}, name, kept, kept);
+  } catch (...) {
+    kept->unclaim();
+    throw;
+  }
+}
+
+void openai_api::impl::start(const api_request& request, const draws& drawn,
+                             const std::string& name, const std::shared_ptr<journaled_answer>& kept,
+                             std::shared_ptr<reply_sink> sink) {
+  const bool chat = request.path == "/v1/chat/completions";
   const auto body = parse_body(request.body);
   const auto model = need_model(body);
-  auto asked = chat ? parse_chat(body, *model, draw()) : parse_completion(body, *model, draw());
+  auto asked =
+      chat ? parse_chat(body, *model, drawn.seed) : parse_completion(body, *model, drawn.seed);
   const auto grammar = read_response_format(body, request.body);
   log_unknown(asked.unknown);
 
   reply_frame frame;
-  frame.id = (chat ? "chatcmpl-" : "cmpl-") + hex(draw()) + hex(draw());
-  frame.created_s = std::chrono::duration_cast<std::chrono::seconds>(
-                        std::chrono::system_clock::now().time_since_epoch())
-                        .count();
+  frame.id = drawn.answer_id;
+  frame.created_s = drawn.created_s;
   frame.model = string_field(body, "model").value_or(model->name);
   frame.chat = chat;
   frame.logprobs = asked.logprobs;
@@ -280,10 +338,19 @@ void openai_api::impl::generate(const api_request& request, bool chat,
     one.ttft_deadline_ms = ttft_ms;
     one.tpot_deadline_ms = tpot_ms;
   }
-  auto echoed = client_id(request.headers);
-  const transport::http_headers headers = {{"x-request-id", echoed.empty() ? frame.id : echoed}};
+  const transport::http_headers headers = {{"x-request-id", name.empty() ? frame.id : name}};
+  if (kept) {
+    asked.prompts.front().emitted = kept->emitted();
+  } else if (options.journal && asked.stream && !name.empty() && asked.prompts.size() == 1 &&
+             asked.prompts.front().choices == 1) {
+    if (auto answer = options.journal->begin(
+            name, {request.path, request.body, drawn.seed, drawn.answer_id, drawn.created_s})) {
+      (void)answer->attach(sink, 0, headers);
+      sink = std::move(answer);
+    }
+  }
   std::make_shared<generation_job>(service, metrics, std::move(asked), std::move(frame), headers,
-                                   sink, running)
+                                   std::move(sink), running)
       ->start();
 }
 

@@ -13,6 +13,8 @@
 
 namespace hexgen::actors {
 
+class answer_journal;
+
 struct api_request {
   std::string method = "POST";
   std::string path;
@@ -23,8 +25,10 @@ struct api_request {
 struct api_options {
   std::string api_key; // empty: none is needed
   std::string version = "0.1.0";
-  std::vector<std::string> aliases;            // further names of the served model
-  std::string model_root;                      // `root` of /v1/models; empty: the model's name
+  std::vector<std::string> aliases; // further names of the served model
+  std::string model_root;           // `root` of /v1/models; empty: the model's name
+  /// Where streams of one choice are kept that name themselves (x-request-id); may be empty.
+  std::shared_ptr<answer_journal> journal;
   std::function<void(const std::string&)> log; // warnings, one line each; may be empty
 };
 

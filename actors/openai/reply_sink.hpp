@@ -1,10 +1,13 @@
 // Where the answer to one API request goes: an HTTP connection, or a client on the fabric.
 #pragma once
 
+#include "compute/tokenizer.hpp"
 #include "transport/http/http_server.hpp"
 
+#include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace hexgen::actors {
 
@@ -23,6 +26,16 @@ public:
   virtual void open(const transport::http_headers& headers) = 0;
   /// One payload: a JSON text or "[DONE]". False: the client is gone.
   virtual bool data(std::string payload) = 0;
+  /// The same with a number, by which the client may ask for what follows.
+  virtual bool event(std::uint64_t number, std::string payload) {
+    (void)number;
+    return data(std::move(payload));
+  }
+  /// What the next payload is made of, for a sink that keeps it; `last`: the answer ends there.
+  virtual void taken(const std::vector<compute::token_id>& ids, bool last) {
+    (void)ids;
+    (void)last;
+  }
   virtual void close() = 0;
   /// Runs once when the client goes before the answer is complete (at once if it has gone).
   virtual void on_closed(std::function<void()> callback) = 0;

@@ -1,5 +1,6 @@
 #include "actors/shell/front_end.hpp"
 
+#include "actors/openai/answer_journal.hpp"
 #include "actors/shell/clock.hpp"
 #include "transport/proto/hexgen.pb.h"
 
@@ -14,6 +15,14 @@ router_options router_defaults(const front_end_options& o) {
   r.first_request = (o.incarnation << 20U) | 1;
   r.begun_wait_us = static_cast<time_us>(o.recovery_wait.count()) * 1000;
   return r;
+}
+
+api_options with_journal(const front_end_options& o) {
+  constexpr auto keep = std::chrono::minutes(10); // without anybody who listens
+  auto api = o.api;
+  if (!o.journal.empty())
+    api.journal = std::make_shared<answer_journal>(o.journal, keep);
+  return api;
 }
 
 } // namespace
@@ -39,7 +48,7 @@ front_end::front_end(caf::actor_system& system, transport::fabric& fabric, board
                      std::shared_ptr<const served_model> model)
     : system_(system), log_(log), shutdown_timeout_(options.shutdown_timeout), service_(shown),
       router_(spawn_router(system, {fabric, shown, log}, router_defaults(options), model->tokens)),
-      metrics_(model->name), api_(options.api, service_, metrics_) {
+      metrics_(model->name), api_(with_journal(options), service_, metrics_) {
   shown.set_model(std::move(model));
   service_.attach(router_);
   try {

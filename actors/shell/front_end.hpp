@@ -15,6 +15,7 @@ struct front_end_options {
   api_options api;
   std::uint64_t incarnation = 0; // request numbers begin from it
   std::chrono::milliseconds shutdown_timeout{30'000};
+  std::string journal; // folder of streamed answers; empty: none are kept
   std::chrono::milliseconds recovery_wait{300'000}; // of answers that have begun
 };
 

@@ -141,6 +141,7 @@ int run_gateway(const gateway_process_options& o, stop_signal& stop) {
     f.incarnation = fabric->incarnation();
     f.shutdown_timeout = o.shutdown_timeout;
     f.recovery_wait = o.recovery_wait;
+    f.journal = o.journal;
     {
       const std::lock_guard guard(early_mutex);
       front.emplace(system.actors(), *fabric, shown, log, f, model);

@@ -19,6 +19,7 @@ struct gateway_process_options {
   std::vector<std::string> model_aliases;
   std::string chat_template;
   std::chrono::milliseconds shutdown_timeout{30'000};
+  std::string journal; // folder of streamed answers; empty: none are kept
   std::chrono::milliseconds recovery_wait{300'000}; // of answers that have begun
 };
 

@@ -58,6 +58,7 @@ int run_serve(serve_process_options o, stop_signal& stop) {
     front.incarnation = fabric->incarnation();
     front.shutdown_timeout = o.shutdown_timeout;
     front.recovery_wait = o.recovery_wait;
+    front.journal = o.journal;
     front_end gateway(system.actors(), *fabric, shown, log, front, model);
     auto planner = spawn_planner(system.actors());
     auto coordinator = spawn_coordinator(

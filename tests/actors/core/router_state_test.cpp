@@ -199,6 +199,27 @@ TEST_CASE_METHOD(fixture, "a stop string ends the answer and the replica is told
   CHECK(only<send_cancel>(effects).size() == 1);
 }
 
+TEST_CASE_METHOD(fixture, "an answer that began in another gateway goes on after its tokens") {
+  auto r = request();
+  r.stop = {"cdX"};
+  r.emitted = {'a', 'b', 'c'}; // of the last one nothing was shown
+  const auto m = submit_one(1, r);
+  CHECK(m.emitted == r.emitted);
+  CHECK(only<deliver_event>(router.token_chunk(chunk(m, 3, "d"), 1)).empty());
+  const auto events = only<deliver_event>(router.token_chunk(chunk(m, 4, "e"), 1));
+  REQUIRE(events.size() == 1);
+  CHECK(events[0].event.text == "cde");
+  CHECK(events[0].event.completion_tokens == 5);
+  CHECK(events[0].event.taken == std::vector<hexgen::compute::token_id>{'d', 'e'});
+  router.routing_table(table(2, {}), 2);
+  CHECK(only<refuse_submit>(router.submit(3, r, 2)).empty()); // it waits although nothing serves
+  CHECK(router.stats().waiting == 2);
+  r.params.max_tokens = 3; // nothing is left of it
+  const auto refused = only<refuse_submit>(router.submit(2, r, 1));
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].why.status == 400);
+}
+
 TEST_CASE_METHOD(fixture, "each choice has a journal of its own") {
   auto r = request();
   r.choices = 3;

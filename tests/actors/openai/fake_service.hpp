@@ -115,6 +115,9 @@ public:
     if (event.tokens.empty())
       for (const char c : event.text)
         event.tokens.push_back({static_cast<unsigned char>(c), -0.5F, {}});
+    if (event.taken.empty())
+      for (const auto& t : event.tokens)
+        event.taken.push_back(t.id);
     to(event);
   }
   void say(std::uint64_t ticket, std::string text, int so_far, std::string finish = {},
@@ -174,12 +177,17 @@ public:
     payloads.push_back(std::move(payload));
     return !gone;
   }
+  bool event(std::uint64_t number, std::string payload) override {
+    ids.push_back(number);
+    return data(std::move(payload));
+  }
   void close() override { closed = true; }
   void on_closed(std::function<void()> callback) override { hang_up = std::move(callback); }
 
   transport::http_reply reply{0, "", {}, ""};
   transport::http_headers headers;
   std::vector<std::string> payloads;
+  std::vector<std::uint64_t> ids; // of those that have one
   std::function<void()> hang_up;
   bool opened = false, closed = false, gone = false;
 };
