@@ -292,6 +292,7 @@ void coordinator_state::take(const membership_changes& changes, time_ms now,
       break;
     }
     case kind::gone:
+      stragglers_.forget(c.node);
       send_directory(fx);
       want_plan(urgency::improve, c.node + " is gone", now);
       break;
@@ -404,6 +405,12 @@ void coordinator_state::maybe_search(time_ms now, coordinator_effects& fx) {
       return;
   }
   view_ = membership_.plannable(now);
+  for (auto& d : view_.devices) {
+    const double slower = stragglers_.factor({d.node, d.index});
+    d.decode_us_per_layer *= slower;
+    d.prefill_us_per_token_layer *= slower;
+    d.head_us *= slower;
+  }
   searching_for_ = wanted_;
   last_replan_ = wanted_why_;
   wanted_ = urgency::none;
@@ -529,11 +536,54 @@ double coordinator_state::estimate(const placement& p) const {
     double layers_per_us = 0;
     for (const auto& r : s.ranks)
       if (const auto* m = membership_.find(r.node); m != nullptr && r.device < m->devices.size())
-        layers_per_us += 1 / std::max(1e-3, m->devices[r.device].decode_us_per_layer);
+        layers_per_us += 1 / std::max(1e-3, m->devices[r.device].decode_us_per_layer *
+                                                stragglers_.factor({r.node, r.device}));
     if (layers_per_us > 0)
       slowest_us = std::max(slowest_us, s.layers / layers_per_us);
   }
   return slowest_us > 0 ? 1e6 / slowest_us : 0;
+}
+
+// A stage's time is its device's when it has one alone.
+void coordinator_state::watch_stragglers(time_ms now, coordinator_effects& fx) {
+  constexpr time_ms every_ms = 1'000;
+  if (now < stragglers_at_)
+    return;
+  stragglers_at_ = now + every_ms;
+  std::map<straggler_watch::device, double> ratios;
+  std::map<std::uint64_t, std::uint64_t> steps;
+  for (const auto& [id, g] : generations_.records()) {
+    if (g.phase != generation_phase::serving || !g.status ||
+        g.status->stage_us.size() != g.where.stages.size())
+      continue;
+    const auto before = watched_steps_.find(id);
+    steps[id] = g.status->steps;
+    if (before == watched_steps_.end() || before->second == g.status->steps)
+      continue; // it did nothing lately
+    for (std::size_t s = 0; s < g.where.stages.size(); ++s) {
+      const auto& stage = g.where.stages[s];
+      const auto& r = stage.ranks.front();
+      const auto* m = membership_.find(r.node);
+      if (stage.ranks.size() != 1 || m == nullptr || r.device >= m->devices.size())
+        continue;
+      const auto& d = m->devices[r.device];
+      const double predicted = d.decode_us_per_layer * stage.layers +
+                               (s + 1 == g.where.stages.size() ? d.decode_us_head : 0);
+      if (predicted > 0 && g.status->stage_us[s] > 0)
+        ratios[{r.node, r.device}] = g.status->stage_us[s] / predicted;
+    }
+  }
+  watched_steps_ = std::move(steps);
+  for (const auto& v : stragglers_.observe(ratios, now)) {
+    const auto name = v.which.first + "/" + std::to_string(v.which.second);
+    fx.log.push_back("event=straggler device=" + name + " factor=" + std::to_string(v.factor));
+    for (const auto& [id, g] : generations_.records())
+      if (g.phase == generation_phase::serving)
+        generations_.predicted(id, estimate(g.where));
+    want_plan(urgency::improve,
+              name + (v.factor > 1 ? " runs slower than it measured" : " is tried at full speed"),
+              now);
+  }
 }
 
 coordinator_effects coordinator_state::tick(time_ms now) {
@@ -542,6 +592,7 @@ coordinator_effects coordinator_state::tick(time_ms now) {
   generation_effects g;
   generations_.tick(now, g);
   take(std::move(g), now, fx);
+  watch_stragglers(now, fx);
   maybe_search(now, fx);
   return fx;
 }

@@ -4,6 +4,7 @@
 
 #include "actors/core/generation_set.hpp"
 #include "actors/core/membership_state.hpp"
+#include "actors/core/straggler_watch.hpp"
 
 #include <cstdint>
 #include <map>
@@ -89,6 +90,7 @@ private:
   void take(generation_effects g, time_ms now, coordinator_effects& fx);
   void send_directory(coordinator_effects& fx);
   void publish(coordinator_effects& fx);
+  void watch_stragglers(time_ms now, coordinator_effects& fx);
   void want_plan(urgency u, const std::string& why, time_ms at);
   void maybe_search(time_ms now, coordinator_effects& fx);
   void apply(const scheduler::serving_plan& plan, time_ms now, coordinator_effects& fx);
@@ -105,6 +107,9 @@ private:
     std::string node;
   };
   std::vector<drain_wait> drains_;
+  straggler_watch stragglers_;
+  time_ms stragglers_at_ = 0;                            // the next look
+  std::map<std::uint64_t, std::uint64_t> watched_steps_; // of each generation, at the last look
 
   urgency wanted_ = urgency::improve;
   std::string wanted_why_ = "start";

@@ -352,6 +352,41 @@ TEST_CASE("a step has the time that its width takes") {
   CHECK(c.logged("event=node_suspect node=a"));
 }
 
+TEST_CASE("a device that runs slower than it measured is planned around") {
+  fake_cluster c;
+  for (const auto* name : {"a", "b", "c"})
+    c.add(name, {{100, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  REQUIRE(c.serving()->where.stages.size() > 1);
+  const auto victim = c.serving()->where.stages.back().ranks.front().node;
+  const auto layers_on = [&](const std::string& node) {
+    int n = 0;
+    for (const auto& s : c.serving()->where.stages)
+      n += s.ranks.front().node == node ? s.layers : 0;
+    return n;
+  };
+  const auto before = layers_on(victim);
+  // Everything takes twice as long as predicted, the victim's stage eight times.
+  for (std::uint64_t second = 0; second < 20; ++second) {
+    const auto& where = c.serving()->where;
+    wire::replica_status s;
+    s.replica = where.replica;
+    s.generation = where.generation;
+    s.steps = 10 * second + 1;
+    for (const auto& stage : where.stages)
+      s.stage_us.push_back(100.0 * stage.layers * (stage.ranks.front().node == victim ? 8.0 : 2.0));
+    c.report(where.home().node, s);
+    c.run_ms(1000);
+    REQUIRE(c.serving() != nullptr);
+    if (second == 8)
+      CHECK(layers_on(victim) == before); // a busy moment is no reason
+  }
+  CHECK(c.logged("event=straggler device=" + victim + "/0"));
+  CHECK(layers_on(victim) < before);
+  check_memory(c);
+}
+
 TEST_CASE("a device thread that does not come back costs its process") {
   fake_cluster c;
   c.add("a", {{150, 100}});

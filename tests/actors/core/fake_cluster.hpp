@@ -131,6 +131,13 @@ public:
     deliver();
   }
 
+  /// The replica on `node` tells how it is.
+  void report(const std::string& node, const wire::replica_status& status) {
+    auto& n = nodes.at(node);
+    carry_out(n, n.state->replica_status(status));
+    deliver();
+  }
+
   [[nodiscard]] const generation_record* serving() const {
     for (const auto& [id, g] : coordinator->generations().records())
       if (g.phase == generation_phase::serving)
