@@ -2,12 +2,14 @@
 """How long recovery takes: kill (or freeze) to detection, to a working plan, to the next token; and what a
 join does to the time between tokens.
 
-    tests/chaos/recovery_times.py [--kills 30] [--freezes 5] [--chart FILE.svg]
+    tests/chaos/recovery_times.py [--kills 30] [--freezes 5] [--rows FILE.json] [--chart FILE.svg]
 
 Three agents hold the model, one stands by; one client streams. Times are the coordinator's log's and the client's."""
 
 import argparse
 import datetime
+import json
+import pathlib
 import re
 import signal
 import sys
@@ -119,10 +121,21 @@ def draw(path, points, joined, switched):
         file.write("\n".join(out) + "\n")
 
 
+def measure(matrix, answer, name, number, count, kept):
+    """Rows of `count` losses, with those of earlier runs in the file `kept`; each is in it at once."""
+    rows = json.loads(kept.read_text()) if kept and kept.exists() else {}
+    for _ in range(count):
+        rows.setdefault(name, []).append(lose(matrix, answer, number))
+        if kept:
+            kept.write_text(json.dumps(rows))
+    return rows.get(name, [])
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--kills", type=int, default=30)
     options.add_argument("--freezes", type=int, default=5)
+    options.add_argument("--rows", type=pathlib.Path, help="keeps the times, so that several runs make one table")
     options.add_argument("--chart", default="")
     options.add_argument("--no-join", action="store_true")
     given = options.parse_args()
@@ -132,8 +145,9 @@ def main():
         answer = clients.undisturbed(cluster, {"long": BODY})["long"]
         print("| fault | seconds to | times | median | p99 |\n|---|---|---|---|---|")
         for name, number, count in (("killed", signal.SIGKILL, given.kills), ("frozen", signal.SIGSTOP, given.freezes)):
-            if count:
-                table(name, [lose(matrix, answer, number) for _ in range(count)])
+            rows = measure(matrix, answer, name, number, count, given.rows)
+            if rows:
+                table(name, rows)
         violations += matrix.violations
     if not given.no_join:
         violations += join_under_load(given.chart)
