@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <type_traits>
 
 namespace hexgen::actors {
@@ -212,6 +213,9 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
   }
   last_step_ = m.step;
   flights_.erase(flights_.begin());
+  if (options_.steps_ahead > 0 && !flights_.empty())
+    flights_.front().second = now; // it was formed ahead and begins now
+  std::map<router_id, std::vector<wire::token_chunk>> chunks;
   for (std::size_t i = 0; i < m.tokens.size(); ++i) {
     request& q = *requests_.at(m.tokens[i].sequence);
     ++q.next_index;
@@ -223,10 +227,11 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
     }
     ++rate_tokens_;
     if (!q.silent)
-      out.push_back(send_chunk{
-          q.origin.router,
-          {q.origin.request, q.attempt, m.tokens[i].index, {m.tokens[i]}, cached[i], q.queued}});
+      chunks[q.origin.router].push_back(
+          {q.origin.request, q.attempt, m.tokens[i].index, {m.tokens[i]}, cached[i], q.queued});
   }
+  for (auto& [to, of_it] : chunks)
+    out.push_back(send_chunks{to, std::move(of_it)});
   for (const auto sequence : outcome.ended)
     forget(sequence);
   for (const auto sequence : outcome.cancelled)

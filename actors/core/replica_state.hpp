@@ -34,9 +34,10 @@ struct replica_options {
 struct send_step {
   wire::step_message message;
 };
-struct send_chunk {
+/// What a step gave to one router's requests.
+struct send_chunks {
   router_id to = 0;
-  wire::token_chunk message;
+  std::vector<wire::token_chunk> chunks;
 };
 struct send_failed {
   router_id to = 0;
@@ -49,7 +50,7 @@ struct replica_broken {
   std::string reason;
 };
 using replica_effect =
-    std::variant<send_step, send_chunk, send_failed, replica_drained, replica_broken>;
+    std::variant<send_step, send_chunks, send_failed, replica_drained, replica_broken>;
 using replica_effects = std::vector<replica_effect>;
 
 /// Functional core: every call takes an event and the time and returns what is to be done, in

@@ -346,31 +346,39 @@ cancel decode_cancel(std::string_view head) {
   return {in.request(), in.attempt(), in.replica(), in.generation()};
 }
 
-std::string encode(const token_chunk& m) {
-  proto::token_chunk out;
-  out.set_request(m.request);
-  out.set_attempt(m.attempt);
-  out.set_index(m.index);
-  for (const auto& t : m.tokens)
-    put(*out.add_tokens(), t);
-  out.set_cached_tokens(m.cached_tokens);
-  out.set_queued_us(m.queued_us);
+std::string encode(std::span<const token_chunk> chunks) {
+  proto::token_chunks out;
+  for (const auto& m : chunks) {
+    auto& to = *out.add_chunks();
+    to.set_request(m.request);
+    to.set_attempt(m.attempt);
+    to.set_index(m.index);
+    for (const auto& t : m.tokens)
+      put(*to.add_tokens(), t);
+    to.set_cached_tokens(m.cached_tokens);
+    to.set_queued_us(m.queued_us);
+  }
   return out.SerializeAsString();
 }
 
-token_chunk decode_token_chunk(std::string_view head) {
-  const checker c("token_chunk");
-  const auto in = parse<proto::token_chunk>(head, c);
-  token_chunk m;
-  m.request = in.request();
-  m.attempt = in.attempt();
-  m.index = c.within(in.index(), 0, limits::sequence_tokens, "index");
-  c.count(in.tokens_size(), limits::step_tokens, "tokens");
-  for (const auto& t : in.tokens())
-    m.tokens.push_back(get(t, c));
-  m.cached_tokens = in.cached_tokens();
-  m.queued_us = in.queued_us();
-  return m;
+std::vector<token_chunk> decode_token_chunks(std::string_view head) {
+  const checker c("token_chunks");
+  const auto in = parse<proto::token_chunks>(head, c);
+  c.count(in.chunks_size(), limits::step_entries, "chunks");
+  std::vector<token_chunk> out;
+  out.reserve(static_cast<std::size_t>(in.chunks_size()));
+  for (const auto& from : in.chunks()) {
+    auto& m = out.emplace_back();
+    m.request = from.request();
+    m.attempt = from.attempt();
+    m.index = c.within(from.index(), 0, limits::sequence_tokens, "index");
+    c.count(from.tokens_size(), limits::step_tokens, "tokens");
+    for (const auto& t : from.tokens())
+      m.tokens.push_back(get(t, c));
+    m.cached_tokens = from.cached_tokens();
+    m.queued_us = from.queued_us();
+  }
+  return out;
 }
 
 std::string encode(const request_failed& m) {

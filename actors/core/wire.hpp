@@ -5,6 +5,7 @@
 #include "compute/step.hpp"
 
 #include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -156,7 +157,7 @@ struct replica_status {
 [[nodiscard]] std::string encode(const collective_head& m);
 [[nodiscard]] std::string encode(const submit& m);
 [[nodiscard]] std::string encode(const cancel& m);
-[[nodiscard]] std::string encode(const token_chunk& m);
+[[nodiscard]] std::string encode(std::span<const token_chunk> chunks); // of one step and router
 [[nodiscard]] std::string encode(const request_failed& m);
 [[nodiscard]] std::string encode(const routing_table& m);
 [[nodiscard]] std::string encode(const replica_status& m);
@@ -167,7 +168,7 @@ struct replica_status {
 [[nodiscard]] collective_head decode_collective(std::string_view head);
 [[nodiscard]] submit decode_submit(std::string_view head);
 [[nodiscard]] cancel decode_cancel(std::string_view head);
-[[nodiscard]] token_chunk decode_token_chunk(std::string_view head);
+[[nodiscard]] std::vector<token_chunk> decode_token_chunks(std::string_view head);
 [[nodiscard]] request_failed decode_request_failed(std::string_view head);
 [[nodiscard]] routing_table decode_routing_table(std::string_view head);
 [[nodiscard]] replica_status decode_replica_status(std::string_view head);

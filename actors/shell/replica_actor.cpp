@@ -66,10 +66,10 @@ private:
         if (!parts_->data.send({parts_->node, 0}, // loops back, whatever the incarnation
                                {transport::traffic::data, proto::STEP, encode(s->message), {}}))
           tell({replica_event::kind::broken, id_, "stage 0 does not take steps", {}});
-      } else if (auto* c = std::get_if<send_chunk>(&e)) {
-        // A chunk that does not fit is a gap for the router, which then moves the request.
+      } else if (auto* c = std::get_if<send_chunks>(&e)) {
+        // What does not fit is a gap for the router, which then moves the requests.
         parts_->fabric.send(
-            c->to, {transport::traffic::control, proto::TOKEN_CHUNK, encode(c->message), {}});
+            c->to, {transport::traffic::control, proto::TOKEN_CHUNK, wire::encode(c->chunks), {}});
       } else if (auto* f = std::get_if<send_failed>(&e)) {
         parts_->fabric.send(
             f->to, {transport::traffic::control, proto::REQUEST_FAILED, encode(f->message), {}});

@@ -89,7 +89,8 @@ private:
     try {
       switch (e.frame->type) {
       case proto::TOKEN_CHUNK:
-        carry_out(state_->token_chunk(wire::decode_token_chunk(e.frame->head), now_us()));
+        for (const auto& chunk : wire::decode_token_chunks(e.frame->head))
+          carry_out(state_->token_chunk(chunk, now_us()));
         break;
       case proto::REQUEST_FAILED:
         carry_out(state_->request_failed(wire::decode_request_failed(e.frame->head), now_us()));

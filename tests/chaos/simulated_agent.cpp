@@ -288,8 +288,9 @@ void simulated_agent::carry_out(const key& who, actors::replica_effects effects)
       p->message = std::move(step->message);
       p->message.ids.clear();
       take_step(std::move(p));
-    } else if (auto* chunk = std::get_if<actors::send_chunk>(&e)) {
-      net_.send(id_, chunk->to, std::move(chunk->message));
+    } else if (auto* tokens = std::get_if<actors::send_chunks>(&e)) {
+      for (auto& chunk : tokens->chunks)
+        net_.send(id_, tokens->to, std::move(chunk));
     } else if (auto* failed = std::get_if<actors::send_failed>(&e)) {
       net_.send(id_, failed->to, std::move(failed->message));
     } else if (std::holds_alternative<actors::replica_drained>(e)) {

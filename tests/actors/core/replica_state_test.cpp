@@ -80,11 +80,12 @@ TEST_CASE("a request becomes steps and its tokens go to its router") {
     CHECK(steps[0].message.step == static_cast<std::uint64_t>(i) + 1);
     CHECK(steps[0].message.opens.size() == (i == 0 ? 1U : 0U));
     effects = r.step_result(stage.run(steps[0].message), 1000);
-    for (const auto& c : only<send_chunk>(effects)) {
+    for (const auto& c : only<send_chunks>(effects)) {
       CHECK(c.to == 77);
-      CHECK(c.message.request == 1);
-      CHECK(c.message.index == static_cast<int>(got.size()));
-      for (const auto& t : c.message.tokens)
+      REQUIRE(c.chunks.size() == 1);
+      CHECK(c.chunks[0].request == 1);
+      CHECK(c.chunks[0].index == static_cast<int>(got.size()));
+      for (const auto& t : c.chunks[0].tokens)
         got.push_back(t.token.id);
     }
   }
@@ -108,10 +109,10 @@ TEST_CASE("a resumed request goes on after its emitted tokens") {
   CHECK(steps[0].message.opens.at(0).prompt.size() == 10);
   CHECK(steps[0].message.opens.at(0).emitted == std::vector<int>{50, 51});
   last_stage stage;
-  const auto chunks = only<send_chunk>(r.step_result(stage.run(steps[0].message), 1));
+  const auto chunks = only<send_chunks>(r.step_result(stage.run(steps[0].message), 1));
   REQUIRE(chunks.size() == 1);
-  CHECK(chunks[0].message.index == 2);
-  CHECK(chunks[0].message.attempt == 3);
+  CHECK(chunks[0].chunks.at(0).index == 2);
+  CHECK(chunks[0].chunks.at(0).attempt == 3);
 }
 
 TEST_CASE("a repeated submit is dropped and a higher attempt replaces the lower") {
@@ -123,12 +124,12 @@ TEST_CASE("a repeated submit is dropped and a higher attempt replaces the lower"
   again.attempt = 1;
   CHECK(only<send_failed>(r.submit(77, again, 0)).empty());
   const auto effects = r.step_result(stage.run(first.at(0).message), 1);
-  CHECK(only<send_chunk>(effects).empty()); // of the attempt that was given up
+  CHECK(only<send_chunks>(effects).empty()); // of the attempt that was given up
   const auto second = only<send_step>(effects);
   REQUIRE(second.size() == 1);
-  const auto chunks = only<send_chunk>(r.step_result(stage.run(second[0].message), 2));
+  const auto chunks = only<send_chunks>(r.step_result(stage.run(second[0].message), 2));
   REQUIRE(chunks.size() == 1);
-  CHECK(chunks[0].message.attempt == 1);
+  CHECK(chunks[0].chunks.at(0).attempt == 1);
 }
 
 TEST_CASE("a cancelled request frees its blocks when its step returns") {
@@ -140,7 +141,7 @@ TEST_CASE("a cancelled request frees its blocks when its step returns") {
   CHECK(r.cancel(77, c, 0).empty());
   CHECK(r.status().free_blocks < 16);
   const auto effects = r.step_result(stage.run(step.message), 1);
-  CHECK(only<send_chunk>(effects).empty());
+  CHECK(only<send_chunks>(effects).empty());
   CHECK(r.status().free_blocks == 16);
   CHECK(r.idle());
 }
@@ -152,9 +153,9 @@ TEST_CASE("a router that is gone takes its requests with it and no others") {
   CHECK(r.submit(78, request(1), 0).empty());
   r.router_lost(77, 0);
   const auto effects = r.step_result(stage.run(step.message), 1);
-  CHECK(only<send_chunk>(effects).empty());
+  CHECK(only<send_chunks>(effects).empty());
   step = only<send_step>(effects).at(0);
-  const auto chunks = only<send_chunk>(r.step_result(stage.run(step.message), 2));
+  const auto chunks = only<send_chunks>(r.step_result(stage.run(step.message), 2));
   REQUIRE(chunks.size() == 1);
   CHECK(chunks[0].to == 78);
 }
@@ -234,7 +235,7 @@ TEST_CASE("a sequence that the last stage refuses ends alone") {
   CHECK(failed[0].message.status == 400);
   CHECK_FALSE(failed[0].message.retry);
   CHECK(failed[0].message.message == "the schema is too large");
-  CHECK(only<send_chunk>(effects).size() == 1);
+  CHECK(only<send_chunks>(effects).size() == 1);
   CHECK(only<replica_broken>(effects).empty());
   CHECK(only<send_step>(effects).at(0).message.closes.size() == 1);
 }
@@ -257,7 +258,7 @@ TEST_CASE("draining refuses newcomers, finishes the others and says so once") {
   while (!steps.empty()) {
     const auto effects = r.step_result(stage.run(steps[0].message), 1);
     drained += only<replica_drained>(effects).size();
-    tokens += only<send_chunk>(effects).size();
+    tokens += only<send_chunks>(effects).size();
     steps = only<send_step>(effects);
   }
   CHECK(tokens == 4);
@@ -298,7 +299,7 @@ TEST_CASE("results of another generation change nothing") {
   result.generation = 4;
   CHECK(r.step_result(result, 1).empty());
   result.generation = 5;
-  CHECK(only<send_chunk>(r.step_result(result, 1)).size() == 1);
+  CHECK(only<send_chunks>(r.step_result(result, 1)).size() == 1);
 }
 
 TEST_CASE("an aborted generation hands every request back") {

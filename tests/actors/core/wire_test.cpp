@@ -104,7 +104,10 @@ TEST_CASE("messages come back as they went") {
   CHECK(step.closes == std::vector<std::uint64_t>{8});
   CHECK(step.stage == 1);
 
-  const auto chunk = wire::decode_token_chunk(wire::encode(sample_chunk()));
+  const auto chunks =
+      wire::decode_token_chunks(wire::encode(std::vector{sample_chunk(), wire::token_chunk{}}));
+  REQUIRE(chunks.size() == 2);
+  const auto& chunk = chunks[0];
   CHECK(chunk.tokens.at(0).token.top.at(1).id == 43);
   CHECK(chunk.tokens.at(0).token.ends);
   CHECK(chunk.cached_tokens == 16);
@@ -165,7 +168,8 @@ TEST_CASE("fields out of range are refused by name") {
 TEST_CASE("bytes that are no message are refused and never more than that") {
   std::mt19937 random(1);
   const std::vector<std::string> good{wire::encode(sample_submit()), wire::encode(sample_step()),
-                                      wire::encode(sample_chunk()), wire::encode(sample_table())};
+                                      wire::encode(std::vector{sample_chunk()}),
+                                      wire::encode(sample_table())};
   int refused = 0;
   const auto attempt = [&](auto decode) {
     try {
@@ -183,7 +187,7 @@ TEST_CASE("bytes that are no message are refused and never more than that") {
     attempt([&] { return wire::decode_submit(bytes); });
     attempt([&] { return wire::decode_step(bytes, {10, 50}); });
     attempt([&] { return wire::decode_step_result(bytes); });
-    attempt([&] { return wire::decode_token_chunk(bytes); });
+    attempt([&] { return wire::decode_token_chunks(bytes); });
     attempt([&] { return wire::decode_routing_table(bytes); });
     attempt([&] { return wire::decode_request_failed(bytes); });
     attempt([&] { return wire::decode_replica_status(bytes); });
