@@ -40,7 +40,7 @@ public:
   /// Like run(), and the likeliest token of each logit row to `tokens` [s.logit_rows()].
   virtual void run_greedy(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
                           std::span<std::int32_t> tokens, collective& group) = 0;
-  /// The tokens that run_choosing() would choose from these logits [choices][vocab] (for tests).
+  /// The tokens that begin_choosing() would choose from these logits [choices][vocab] (for tests).
   virtual void choose_from(std::span<const float> logits, std::span<const row_choice> choices,
                            std::span<std::int32_t> tokens) = 0;
   /// Step after step on the device: each sequence's greedy token is the next step's id, entries'

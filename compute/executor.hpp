@@ -43,6 +43,8 @@ public:
   [[nodiscard]] virtual executor_memory memory() const = 0;
   /// Reserves the pool; ids 0 .. blocks-1 are then valid in steps. Contents are unspecified.
   virtual void allocate_kv(std::uint32_t blocks) = 0;
+  /// Does what first steps would have to wait for. After allocate_kv(); may take seconds.
+  virtual void warm_up() {}
 
   /// Runs the shard's layers over `s`. All ranks of the stage call it with the same step.
   ///  ids     [s.tokens()]               read by the first stage's leader, else empty
@@ -54,14 +56,24 @@ public:
   virtual void run(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
                    std::span<float> logits, collective& group) = 0;
 
-  /// Whether run_choosing() is there: a last stage of degree 1 whose device chooses tokens.
+  /// Whether the device chooses tokens: a last stage of degree 1. Its steps have two halves, so
+  /// that the host begins the next step while the device computes this one.
   [[nodiscard]] virtual bool chooses_tokens() const { return false; }
-  /// run(), and each logit row's token by `choices` [s.logit_rows()] to `tokens`. Only rows with
-  /// on_host come into `logits` [s.logit_rows(), vocab], which may be empty when there is none.
-  virtual void run_choosing(const step& /*s*/, std::span<const std::int32_t> /*ids*/,
-                            std::span<float> /*hidden*/, std::span<const row_choice> /*choices*/,
-                            std::span<std::int32_t> /*tokens*/, std::span<float> /*logits*/,
-                            collective& /*group*/) {
+  /// run(), and each logit row's token by `choices` [s.logit_rows()]; returns while the device
+  /// computes. Ids below 0 stand for the token of a row of the step begun before: -1 - row.
+  /// At most two steps are begun and not ended, and none is begun before one with a row on_host has
+  /// ended. `hidden` is read before the call returns.
+  virtual void begin_choosing(const step& /*s*/, std::span<const std::int32_t> /*ids*/,
+                              std::span<float> /*hidden*/, std::span<const row_choice> /*choices*/,
+                              collective& /*group*/) {
+    throw std::logic_error("this device does not choose tokens");
+  }
+  /// Whether end_choosing() would return at once.
+  [[nodiscard]] virtual bool chosen() { return true; }
+  /// Waits for the oldest step begun. Its rows' tokens go to `tokens` [s.logit_rows()]; only rows
+  /// with on_host come into `logits` [s.logit_rows(), vocab], which may be empty when there is
+  /// none.
+  virtual void end_choosing(std::span<std::int32_t> /*tokens*/, std::span<float> /*logits*/) {
     throw std::logic_error("this device does not choose tokens");
   }
 };

@@ -62,9 +62,9 @@ public:
 
   /// Chooses the next token and takes it into the state. `logits` [vocab] is overwritten.
   sampled_token next(std::span<float> logits);
-  /// What chooses the next token from unchanged logits; nothing when that takes more than the
-  /// logits (penalties, bias, grammar, logprobs, min_tokens).
-  [[nodiscard]] std::optional<row_choice> choice() const;
+  /// What chooses the next token from unchanged logits, or the one after `ahead` more; nothing when
+  /// that takes more than the logits (penalties, bias, grammar, logprobs, min_tokens).
+  [[nodiscard]] std::optional<row_choice> choice(int ahead = 0) const;
   /// Takes a token that was chosen elsewhere by choice() into the state.
   sampled_token take(token_id id);
   [[nodiscard]] int generated() const;

@@ -9,6 +9,10 @@ namespace hexgen::compute {
 
 inline constexpr int block_tokens = 16; // positions of one KV block
 
+/// In a step's ids, for the last token of an entry: what its sequence was last given, which whoever
+/// formed the step did not know yet.
+inline constexpr std::int32_t unknown_token = -1;
+
 /// A run of consecutive tokens of one sequence.
 struct step_entry {
   std::uint64_t sequence = 0;        // unique within the replica's generation

@@ -184,6 +184,10 @@ agent_effects agent_state::rank_committed(std::uint32_t device, generation_id id
     r.replica = id.replica;
     r.generation = id.generation;
     r.stages = static_cast<int>(g->where.stages.size());
+    // A GPU idles between two steps unless the next one waits for it. On a CPU forming a step is
+    // nothing beside computing it, and a step formed early would admit requests late.
+    const auto& home = options_.devices.at(g->ranks.begin()->first);
+    r.steps_ahead = r.stages == 1 && home.kind == "cuda" ? 1 : 0;
     r.kv_blocks = g->kv_blocks;
     r.vocab = config_.vocab;
     r.max_sequence = static_cast<int>(g->where.settings.max_sequence);

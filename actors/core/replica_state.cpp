@@ -18,6 +18,7 @@ scheduler::batcher_options batcher_options(const replica_options& o) {
   scheduler::batcher_options b;
   b.blocks = o.kv_blocks;
   b.steps_in_flight = std::max(o.stages, 1);
+  b.steps_ahead = o.stages == 1 ? o.steps_ahead : 0;
   b.max_step_tokens = o.max_step_tokens;
   b.max_running = o.max_running;
   b.max_waiting = o.max_waiting;
@@ -31,6 +32,7 @@ scheduler::batcher_options batcher_options(const replica_options& o) {
 
 static_assert(std::is_same_v<compute::token_id, scheduler::token>);
 static_assert(compute::block_tokens == scheduler::kv_block_tokens);
+static_assert(compute::unknown_token == scheduler::unknown_token);
 
 struct replica_state::request {
   key origin;
@@ -278,7 +280,7 @@ void replica_state::pump(replica_effects& out, time_us now) {
     flights_.emplace_back(step->number, now);
     out.push_back(std::move(s));
   }
-  if (draining_ && !drained_told_ && requests_.empty()) {
+  if (draining_ && !drained_told_ && requests_.empty() && flights_.empty()) {
     drained_told_ = true;
     out.push_back(replica_drained{});
   }

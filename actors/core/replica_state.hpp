@@ -20,6 +20,7 @@ using time_us = scheduler::time_us;
 struct replica_options {
   std::uint64_t replica = 0, generation = 0;
   int stages = 1;
+  int steps_ahead = 0; // formed and sent while one runs; only with one stage
   std::uint32_t kv_blocks = 0;
   int vocab = 0;           // 0: token ids are not checked
   int max_sequence = 2048; // tokens, prompt and output

@@ -48,11 +48,11 @@ public:
     return v;
   }
   template <class Repeated>
-  std::vector<compute::token_id> ids(const Repeated& from, int most, int vocab,
-                                     const char* field) const {
+  std::vector<compute::token_id> ids(const Repeated& from, int most, int vocab, const char* field,
+                                     compute::token_id least = 0) const {
     count(from.size(), most, field);
     for (const auto id : from)
-      if (id < 0 || (vocab > 0 && id >= vocab))
+      if (id < least || (vocab > 0 && id >= vocab))
         fail(field, "token id " + std::to_string(id) + " is not in the vocabulary");
     return {from.begin(), from.end()};
   }
@@ -225,7 +225,7 @@ step_message decode_step(std::string_view head, const step_bounds& bounds) {
   }
   c.within<std::int64_t>(tokens, 0, limits::step_tokens, "entries.tokens");
   c.within<std::int64_t>(block_ids, 0, limits::step_block_ids, "entries.blocks");
-  m.ids = c.ids(in.ids(), limits::step_tokens, bounds.vocab, "ids");
+  m.ids = c.ids(in.ids(), limits::step_tokens, bounds.vocab, "ids", compute::unknown_token);
   c.require(m.ids.empty() || static_cast<std::int64_t>(m.ids.size()) == tokens, "ids",
             "not one for each token");
   c.count(in.copy_from_size(), limits::step_entries, "copy_from");

@@ -11,6 +11,9 @@ using std::chrono::steady_clock;
 
 namespace {
 
+/// How often a rank that waits for its device and for the next step looks at the device. A step
+/// takes milliseconds, and while another one is begun nothing waits for this one's end.
+constexpr auto look_again = std::chrono::microseconds(20);
 // About what the wake-ups cost that looking for the next step for so long may save.
 constexpr std::chrono::microseconds step_patience{20};
 
@@ -22,7 +25,9 @@ rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, comput
     : spec_(std::move(spec)), out_(out), slot_(slot), tokens_(std::move(tokens)),
       executor_(std::move(executor)), signals_(std::move(signals)), limiter_(speed),
       group_({spec_.replica, spec_.generation, spec_.stage, spec_.part.rank, spec_.rank_nodes}, out,
-             mail_, slot_, limiter_) {
+             mail_, slot_, limiter_),
+      chooses_(last() && leader() && spec_.rank_nodes.size() == 1 && executor_->chooses_tokens()),
+      overlaps_(chooses_ && spec_.stage == 0 && speed >= 1) {
   const auto memory = executor_->memory();
   memory_bytes_ = memory.weight_bytes + memory.activation_bytes;
 }
@@ -39,6 +44,7 @@ void rank_runtime::close() {
 
 void rank_runtime::start(std::uint32_t kv_blocks) {
   executor_->allocate_kv(kv_blocks);
+  executor_->warm_up();
   const std::lock_guard guard(mutex_);
   memory_bytes_ += kv_blocks * executor_->memory().kv_block_bytes;
   started_ = true;
@@ -125,84 +131,103 @@ void rank_runtime::fail(const std::string& reason) {
 
 void rank_runtime::loop() {
   pthread_setname_np(pthread_self(), "hexgen-rank"); // for whoever looks with top -H
-  for (;;) {
+  try {
+    for (;;) {
+      auto w = next_work();
+      if (w)
+        run_step(std::move(*w));
+      else if (begun_.empty())
+        return;
+      if (!begun_.empty() && executor_->chosen())
+        end_step();
+    }
+  } catch (const compute::device_lost& e) {
+    fail(e.what());
+    if (signals_.lost)
+      signals_.lost(e.what());
+  } catch (const std::exception& e) {
+    fail(e.what());
+  }
+}
+
+/// The next step, waiting for it as long as the device has nothing to do. Nothing while it has, or
+/// when the rank is to end, which drops what was begun.
+std::optional<rank_runtime::work> rank_runtime::next_work() {
+  if (begun_.empty())
     out_.attend(
         [&] {
           const std::lock_guard guard(mutex_);
           return closing_ || !queue_.empty();
         },
         step_patience);
-    work w;
-    {
-      std::unique_lock guard(mutex_);
-      if (running_since_ != steady_clock::time_point{}) {
-        done_tokens_ += running_tokens_;
-        done_us_ +=
-            static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                           steady_clock::now() - running_since_)
-                                           .count());
-      }
-      running_since_ = {};
-      running_tokens_ = 0;
-      wake_.wait(guard, [&] { return closing_ || !queue_.empty(); });
-      if (closing_)
-        return;
-      w = std::move(queue_.front());
-      queue_.pop_front();
-      running_since_ = steady_clock::now();
-      running_tokens_ = static_cast<std::uint64_t>(w.head.work.tokens());
-    }
-    try {
-      run_step(std::move(w));
-    } catch (const compute::device_lost& e) {
-      fail(e.what());
-      if (signals_.lost)
-        signals_.lost(e.what());
-      return;
-    } catch (const std::exception& e) {
-      fail(e.what());
-      return;
-    }
+  std::unique_lock guard(mutex_);
+  const auto ready = [&] { return closing_ || (!queue_.empty() && may_begin()); };
+  if (begun_.empty()) {
+    note_running(nullptr);
+    wake_.wait(guard, ready);
+  } else {
+    wake_.wait_for(guard, look_again, ready);
   }
+  if (closing_)
+    begun_.clear();
+  if (closing_ || !ready())
+    return std::nullopt;
+  work w = std::move(queue_.front());
+  queue_.pop_front();
+  if (begun_.empty())
+    note_running(&w.head.work);
+  return w;
+}
+
+/// What ran until now is over, and `next` runs (null: nothing). Under the lock.
+void rank_runtime::note_running(const compute::step* next) {
+  const auto now = steady_clock::now();
+  if (running_since_ != steady_clock::time_point{}) {
+    done_tokens_ += running_tokens_;
+    done_us_ += static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(now - running_since_).count());
+  }
+  running_since_ = next == nullptr ? steady_clock::time_point{} : now;
+  running_tokens_ = next == nullptr ? 0 : static_cast<std::uint64_t>(next->tokens());
+}
+
+bool rank_runtime::may_begin() const {
+  return begun_.empty() || (begun_.size() < 2 && !begun_.back().on_host);
 }
 
 void rank_runtime::open_sequences(const wire::step_message& head) {
-  for (const auto id : head.closes) {
-    samplers_.erase(id);
-    refused_.erase(id);
-  }
   for (const auto& open : head.opens) {
+    open_sequence s;
     try {
-      samplers_.insert_or_assign(open.sequence, compute::sequence_sampler(open.params, open.prompt,
-                                                                          open.emitted, tokens_));
+      s.sampler.emplace(open.params, open.prompt, open.emitted, tokens_);
     } catch (const std::invalid_argument& e) {
       // The gateway checks what it takes; a router of another build may not.
-      wire::sampled none;
-      none.sequence = open.sequence;
-      none.index = static_cast<int>(open.emitted.size());
-      none.token.ends = true;
-      none.error = e.what();
-      refused_.insert_or_assign(open.sequence, std::move(none));
+      s.refusal.sequence = open.sequence;
+      s.refusal.index = static_cast<int>(open.emitted.size());
+      s.refusal.token.ends = true;
+      s.refusal.error = e.what();
     }
+    sequences_.insert_or_assign(open.sequence, std::move(s));
   }
-}
-
-bool rank_runtime::refuse(std::uint64_t sequence, wire::step_result& result) const {
-  const auto found = refused_.find(sequence);
-  if (found != refused_.end())
-    result.tokens.push_back(found->second);
-  return found != refused_.end();
 }
 
 void rank_runtime::run_step(work w) {
   auto& head = w.head;
-  if (head.step != last_step_ + 1)
+  if (head.step != last_taken_ + 1)
     throw std::runtime_error("step " + std::to_string(head.step) + " came after step " +
-                             std::to_string(last_step_));
+                             std::to_string(last_taken_));
+  last_taken_ = head.step;
   const auto width = static_cast<std::size_t>(executor_->config().hidden);
   const auto tokens = static_cast<std::size_t>(head.work.tokens());
-  auto hidden = std::make_shared<std::vector<float>>(tokens * width);
   const bool first = spec_.stage == 0;
+  if (first && leader() && head.ids.size() != tokens)
+    throw std::runtime_error("step " + std::to_string(head.step) + " has no token ids");
+  if (overlaps_) {
+    w.frame.reset();
+    begin_step(std::move(head));
+    return;
+  }
+  auto hidden = std::make_shared<std::vector<float>>(tokens * width);
   if (!first) {
     const auto bytes = w.frame->payload.bytes();
     if (bytes.size() != hidden->size() * sizeof(float))
@@ -210,8 +235,6 @@ void rank_runtime::run_step(work w) {
                                std::to_string(bytes.size()) + " bytes, expected " +
                                std::to_string(hidden->size() * sizeof(float)));
     std::memcpy(hidden->data(), bytes.data(), bytes.size());
-  } else if (leader() && head.ids.size() != tokens) {
-    throw std::runtime_error("step " + std::to_string(head.step) + " has no token ids");
   }
   if (leader()) {
     // The other ranks get the leader's own message: the same order, the same activations.
@@ -235,65 +258,165 @@ void rank_runtime::run_step(work w) {
   }
   w.frame.reset(); // gives the sender's window back
   forward(head, hidden);
-  const std::lock_guard guard(mutex_);
-  last_step_ = head.step;
 }
 
 void rank_runtime::forward(wire::step_message& head,
                            const std::shared_ptr<std::vector<float>>& hidden) {
   const auto rows = static_cast<std::size_t>(head.work.logit_rows());
   const bool samples = last() && leader();
-  const bool chooses = samples && executor_->chooses_tokens() && spec_.rank_nodes.size() == 1;
-  std::span<float> logits;
   if (samples)
     open_sequences(head);
-  if (samples && !chooses) {
-    logits_.resize(rows * static_cast<std::size_t>(executor_->config().vocab));
-    logits = logits_;
-  }
+  if (leader() && spec_.stage == 0)
+    fill_ids(head);
   wire::step_result result;
   double compute_us = 0;
   {
     const std::lock_guard turn(slot_);
     group_.begin_step(head.step);
-    if (chooses) {
-      run_choosing(head, *hidden, result);
+    if (chooses_) {
+      const auto choices = choices_of(head);
+      std::vector<std::int32_t> tokens(rows);
+      const auto logits = logit_room(rows);
+      executor_->begin_choosing(head.work, head.ids, *hidden, choices, group_);
+      executor_->end_choosing(tokens, logits);
+      sample(head, choices, tokens, logits, result);
     } else {
+      const auto logits = samples ? logit_room(rows) : std::span<float>();
       executor_->run(head.work, head.ids, *hidden, logits, group_);
       if (samples)
-        sample(head, logits, result);
+        sample(head, {}, {}, logits, result);
     }
     compute_us = group_.end_step();
   }
   mail_.forget_before(head.step);
+  if (last() || !leader()) {
+    finish(head, std::move(result), compute_us);
+    return;
+  }
+  head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
+  head.ids.clear();
+  head.stage = spec_.stage + 1;
+  head.rank = 0;
+  transport::frame f;
+  f.traffic_class = transport::traffic::data;
+  f.type = proto::STEP;
+  f.head = wire::encode(head);
+  f.payload = transport::buffer(hidden, std::as_bytes(std::span<const float>(*hidden)));
+  if (!out_.send(spec_.next_node, std::move(f)))
+    throw std::runtime_error(spec_.next_node.name + " cannot be reached");
+  const std::lock_guard guard(mutex_);
+  last_step_ = head.step;
+}
+
+/// The step is over on this rank: the last stage's leader tells the replica.
+void rank_runtime::finish(wire::step_message& head, wire::step_result result, double compute_us) {
+  for (const auto id : head.closes)
+    sequences_.erase(id);
+  {
+    const std::lock_guard guard(mutex_);
+    last_step_ = head.step;
+  }
   if (!leader())
     return;
   head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
+  result.replica = head.replica;
+  result.generation = head.generation;
+  result.step = head.step;
+  result.stage_us = head.stage_us;
   transport::frame f;
-  node_process to;
-  if (last()) {
-    result.replica = head.replica;
-    result.generation = head.generation;
-    result.step = head.step;
-    result.stage_us = head.stage_us;
-    f.type = proto::STEP_RESULT;
-    f.head = wire::encode(result);
-    to = spec_.replica_node;
-  } else {
-    head.ids.clear();
-    head.stage = spec_.stage + 1;
-    head.rank = 0;
-    f.traffic_class = transport::traffic::data;
-    f.type = proto::STEP;
-    f.head = wire::encode(head);
-    f.payload = transport::buffer(hidden, std::as_bytes(std::span<const float>(*hidden)));
-    to = spec_.next_node;
-  }
-  if (!out_.send(to, std::move(f)))
-    throw std::runtime_error(to.name + " cannot be reached");
+  f.type = proto::STEP_RESULT;
+  f.head = wire::encode(result);
+  if (!out_.send(spec_.replica_node, std::move(f)))
+    throw std::runtime_error(spec_.replica_node.name + " cannot be reached");
 }
 
-void rank_runtime::sample(const wire::step_message& head, std::span<float> logits,
+void rank_runtime::begin_step(wire::step_message head) {
+  open_sequences(head);
+  fill_ids(head);
+  begun_step b;
+  b.choices = choices_of(head);
+  b.since = steady_clock::now();
+  b.on_host = std::any_of(b.choices.begin(), b.choices.end(),
+                          [](const compute::row_choice& c) { return c.on_host; });
+  {
+    const std::lock_guard turn(slot_);
+    executor_->begin_choosing(head.work, head.ids, {}, b.choices, group_);
+  }
+  std::int32_t row = 0;
+  for (const auto& entry : head.work.entries) {
+    if (entry.logits == 0)
+      continue;
+    row += entry.logits;
+    auto& s = opened(entry.sequence);
+    ++s.pending;
+    s.row = row - 1;
+  }
+  b.head = std::move(head);
+  begun_.push_back(std::move(b));
+}
+
+void rank_runtime::end_step() {
+  begun_step b = std::move(begun_.front());
+  begun_.pop_front();
+  std::vector<std::int32_t> tokens(b.choices.size());
+  const auto logits = b.on_host ? logit_room(b.choices.size()) : std::span<float>();
+  executor_->end_choosing(tokens, logits);
+  wire::step_result result;
+  sample(b.head, b.choices, tokens, logits, result);
+  const auto now = steady_clock::now();
+  const double us = std::chrono::duration<double, std::micro>(now - std::max(b.since, last_end_))
+                        .count(); // behind another step it only waited before
+  last_end_ = now;
+  finish(b.head, std::move(result), us);
+  const std::lock_guard guard(mutex_);
+  note_running(begun_.empty() ? nullptr : &begun_.front().head.work);
+}
+
+/// What each row's token is chosen by, where that takes nothing but the logits. Rows that nobody
+/// samples from (a sequence that ended) get the likeliest.
+std::vector<compute::row_choice> rank_runtime::choices_of(const wire::step_message& head) {
+  std::vector<compute::row_choice> choices(static_cast<std::size_t>(head.work.logit_rows()));
+  std::size_t row = 0;
+  for (const auto& entry : head.work.entries) {
+    if (entry.logits == 0)
+      continue;
+    row += static_cast<std::size_t>(entry.logits);
+    const auto& s = opened(entry.sequence);
+    if (s.ended || !s.sampler)
+      continue;
+    if (const auto choice = s.sampler->choice(s.pending))
+      choices[row - 1] = *choice;
+    else
+      choices[row - 1].on_host = true;
+  }
+  return choices;
+}
+
+/// Puts tokens, or the rows that choose them, where the replica did not know them yet.
+void rank_runtime::fill_ids(wire::step_message& head) {
+  std::size_t at = 0;
+  for (const auto& entry : head.work.entries) {
+    at += static_cast<std::size_t>(entry.tokens);
+    auto& id = head.ids[at - 1];
+    if (id != compute::unknown_token)
+      continue;
+    const auto& s = opened(entry.sequence);
+    if (s.pending == 0 && s.last < 0)
+      throw std::runtime_error("step " + std::to_string(head.step) +
+                               " goes on from a token that was never chosen");
+    id = s.pending > 0 ? -1 - s.row : s.last;
+  }
+}
+
+std::span<float> rank_runtime::logit_room(std::size_t rows) {
+  const auto values = rows * static_cast<std::size_t>(executor_->config().vocab);
+  logits_.resize(std::max(logits_.size(), values));
+  return std::span(logits_).first(values);
+}
+
+void rank_runtime::sample(const wire::step_message& head,
+                          std::span<const compute::row_choice> choices,
+                          std::span<const std::int32_t> tokens, std::span<float> logits,
                           wire::step_result& result) {
   const auto vocab = static_cast<std::size_t>(executor_->config().vocab);
   std::size_t row = 0;
@@ -301,63 +424,29 @@ void rank_runtime::sample(const wire::step_message& head, std::span<float> logit
     if (entry.logits == 0)
       continue;
     row += static_cast<std::size_t>(entry.logits);
-    if (refuse(entry.sequence, result))
-      continue;
-    auto& sampler = sampler_of(entry.sequence);
-    wire::sampled out;
-    out.sequence = entry.sequence;
-    out.index = sampler.generated();
-    out.token = sampler.next(logits.subspan((row - 1) * vocab, vocab));
+    auto& s = opened(entry.sequence);
+    s.pending = std::max(0, s.pending - 1);
+    if (s.ended)
+      continue; // the step was formed before that was known
+    wire::sampled out = s.refusal;
+    if (s.sampler) {
+      out.sequence = entry.sequence;
+      out.index = s.sampler->generated();
+      out.token = choices.empty() || choices[row - 1].on_host
+                      ? s.sampler->next(logits.subspan((row - 1) * vocab, vocab))
+                      : s.sampler->take(tokens[row - 1]);
+    }
+    s.last = out.token.id;
+    s.ended = out.token.ends;
     result.tokens.push_back(std::move(out));
   }
 }
 
-compute::sequence_sampler& rank_runtime::sampler_of(std::uint64_t sequence) {
-  const auto found = samplers_.find(sequence);
-  if (found == samplers_.end())
+rank_runtime::open_sequence& rank_runtime::opened(std::uint64_t sequence) {
+  const auto found = sequences_.find(sequence);
+  if (found == sequences_.end())
     throw std::runtime_error("sequence " + std::to_string(sequence) + " was never opened");
   return found->second;
-}
-
-void rank_runtime::run_choosing(const wire::step_message& head, std::span<float> hidden,
-                                wire::step_result& result) {
-  const auto vocab = static_cast<std::size_t>(executor_->config().vocab);
-  const auto rows = static_cast<std::size_t>(head.work.logit_rows());
-  std::vector<compute::row_choice> choices(rows); // rows that nobody samples from: the likeliest
-  std::vector<std::int32_t> tokens(rows);
-  std::size_t row = 0;
-  bool on_host = false;
-  for (const auto& entry : head.work.entries) {
-    if (entry.logits == 0)
-      continue;
-    row += static_cast<std::size_t>(entry.logits);
-    if (refused_.contains(entry.sequence))
-      continue;
-    if (const auto choice = sampler_of(entry.sequence).choice())
-      choices[row - 1] = *choice;
-    else
-      on_host = choices[row - 1].on_host = true;
-  }
-  if (on_host)
-    logits_.resize(std::max(logits_.size(), rows * vocab));
-  const std::span<float> logits =
-      on_host ? std::span<float>(logits_).first(rows * vocab) : std::span<float>();
-  executor_->run_choosing(head.work, head.ids, hidden, choices, tokens, logits, group_);
-  row = 0;
-  for (const auto& entry : head.work.entries) {
-    if (entry.logits == 0)
-      continue;
-    row += static_cast<std::size_t>(entry.logits);
-    if (refuse(entry.sequence, result))
-      continue;
-    auto& sampler = sampler_of(entry.sequence);
-    wire::sampled out;
-    out.sequence = entry.sequence;
-    out.index = sampler.generated();
-    out.token = choices[row - 1].on_host ? sampler.next(logits.subspan((row - 1) * vocab, vocab))
-                                         : sampler.take(tokens[row - 1]);
-    result.tokens.push_back(std::move(out));
-  }
 }
 
 } // namespace hexgen::actors

@@ -8,10 +8,11 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <unordered_map>
 
 namespace hexgen::actors {
 
@@ -20,8 +21,10 @@ struct rank_signals {
   std::function<void(std::string)> lost; // the device, too: compute::device_lost; may be empty
 };
 
-/// Runs steps strictly in the order of their numbers. Thread-safe; `failed(reason)` is called once,
-/// from the rank's thread, and the generation is poisoned from then on.
+/// Runs steps strictly in the order of their numbers. A rank that is a whole model on a device that
+/// chooses tokens begins the next step, when it is there, while the device computes. Thread-safe;
+/// `failed(reason)` is called once, from the rank's thread, and the generation is poisoned from
+/// then on.
 class rank_runtime {
 public:
   rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
@@ -49,20 +52,43 @@ private:
     std::shared_ptr<const transport::frame> frame;
     std::chrono::steady_clock::time_point came{};
   };
+  /// A sequence's sampler and what steps that are not ended mean for it.
+  struct open_sequence {
+    std::optional<compute::sequence_sampler> sampler; // none: no sampler takes its parameters
+    wire::sampled refusal;                            // what is told then
+    compute::token_id last = -1;                      // chosen; -1: none yet
+    int pending = 0;                                  // tokens that begun steps will choose
+    std::int32_t row = 0;                             // of the last begun step that will choose one
+    bool ended = false; // `last` was its last: later rows are of steps formed ahead
+  };
+  /// A step that the device computes.
+  struct begun_step {
+    wire::step_message head;
+    std::vector<compute::row_choice> choices;
+    std::chrono::steady_clock::time_point since{};
+    bool on_host = false; // some row's token is chosen here: the next step waits for it
+  };
   static constexpr std::size_t queue_limit = 1024;
 
   void loop();
+  std::optional<work> next_work();
   void run_step(work w);
   void forward(wire::step_message& head, const std::shared_ptr<std::vector<float>>& hidden);
-  void sample(const wire::step_message& head, std::span<float> logits, wire::step_result& result);
-  /// run() and sample() in one, with tokens that the device chooses where it can.
-  void run_choosing(const wire::step_message& head, std::span<float> hidden,
-                    wire::step_result& result);
-  [[nodiscard]] compute::sequence_sampler& sampler_of(std::uint64_t sequence);
+  void begin_step(wire::step_message head);
+  void end_step();
+  void finish(wire::step_message& head, wire::step_result result, double compute_us);
+  [[nodiscard]] std::vector<compute::row_choice> choices_of(const wire::step_message& head);
+  void fill_ids(wire::step_message& head);
+  /// Takes each row's token, from `logits` where `choices` has none or says so.
+  void sample(const wire::step_message& head, std::span<const compute::row_choice> choices,
+              std::span<const std::int32_t> tokens, std::span<float> logits,
+              wire::step_result& result);
+  std::span<float> logit_room(std::size_t rows);
+  [[nodiscard]] open_sequence& opened(std::uint64_t sequence);
   void open_sequences(const wire::step_message& head);
-  /// Answers for a sequence whose parameters no sampler takes; false: it has one.
-  bool refuse(std::uint64_t sequence, wire::step_result& result) const;
+  [[nodiscard]] bool may_begin() const;
   void fail(const std::string& reason);
+  void note_running(const compute::step* next);
   [[nodiscard]] bool leader() const { return spec_.part.rank == 0; }
   [[nodiscard]] bool last() const { return spec_.stage + 1 == spec_.stages; }
 
@@ -76,9 +102,12 @@ private:
   collective_mailbox mail_;
   link_collective group_;
   std::uint64_t memory_bytes_ = 0;
-  std::map<std::uint64_t, compute::sequence_sampler> samplers_; // last stage's leader
-  std::map<std::uint64_t, wire::sampled> refused_;              // what open_sequences refused
+  const bool chooses_, overlaps_;
+  std::unordered_map<std::uint64_t, open_sequence> sequences_; // last stage's leader
   std::vector<float> logits_;
+  std::deque<begun_step> begun_;
+  std::chrono::steady_clock::time_point last_end_{};
+  std::uint64_t last_taken_ = 0; // the number of the last step taken up
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;

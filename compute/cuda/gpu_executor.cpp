@@ -10,6 +10,7 @@
 #include "compute/cuda_backend.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -92,6 +93,51 @@ public:
                                          block_values());
   }
 
+  /// Times the products of every width and makes the decode graphs, so that no request waits for
+  /// them. What the pool and the other buffers hold afterwards does not matter.
+  void warm_up() override {
+    HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
+    if (blocks_ == 0 || part_.layers == 0)
+      return;
+    solo_collective alone;
+    const auto values = static_cast<std::size_t>(options_.max_step_tokens) *
+                        static_cast<std::size_t>(config_.hidden);
+    std::vector<float> hidden(part_.first ? 0 : values, 0.01F);
+    std::vector<std::int32_t> ids;
+    const int longest = std::min(
+        gpu_.max_context, static_cast<int>(std::min<std::uint32_t>(blocks_, 4096U)) * block_tokens);
+    auto run_one = [&](int tokens, int each) {
+      step s;
+      ids.clear();
+      for (int left = tokens; left > 0;) {
+        step_entry e;
+        e.sequence = s.entries.size();
+        e.tokens = std::min(left, each);
+        e.logits = part_.last ? 1 : 0;
+        for (int b = 0; b * block_tokens < e.tokens; ++b)
+          e.blocks.push_back(static_cast<std::uint32_t>(b));
+        left -= e.tokens;
+        s.entries.push_back(std::move(e));
+      }
+      if (static_cast<int>(s.entries.size()) > gpu_.max_sequences)
+        return;
+      for (int i = 0; i < tokens && part_.first; ++i)
+        ids.push_back(static_cast<std::int32_t>((7919LL * i + 13) % config_.vocab));
+      forward(s, ids, hidden, alone);
+      HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    };
+    const bool whole = part_.first && part_.last && part_.degree == 1;
+    for (int tokens = 1; tokens <= options_.max_step_tokens; tokens = padded(tokens) + 1)
+      run_one(std::min(padded(tokens), options_.max_step_tokens), longest);
+    for (int count = 1; count <= std::min(gpu_.max_sequences, options_.max_step_tokens);
+         count = bucket(count) + 1) {
+      run_one(bucket(count), 1);
+      const int most = splits_for(bucket(count), gpu_.max_context);
+      for (int splits = 1; whole && splits <= most; splits *= 2)
+        decode_graph(bucket(count), splits, false);
+    }
+  }
+
   void run(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
            std::span<float> logits, collective& group) override {
     forward(s, ids, hidden, group);
@@ -112,33 +158,51 @@ public:
     forward(s, ids, hidden, group);
     const auto rows = static_cast<std::size_t>(s.logit_rows());
     argmax(logits_.data(), buffers_.device().chosen, static_cast<int>(rows), local_.vocab, stream_);
-    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_chosen_.data(), buffers_.device().chosen,
+    auto& host = choosing_[0].tokens;
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host.data(), buffers_.device().chosen,
                                       rows * sizeof(std::int32_t), cudaMemcpyDeviceToHost,
                                       stream_));
     HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
-    std::copy_n(host_chosen_.data(), rows, tokens.begin());
+    std::copy_n(host.data(), rows, tokens.begin());
   }
 
   [[nodiscard]] bool chooses_tokens() const override { return part_.last && part_.degree == 1; }
 
-  void run_choosing(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
-                    std::span<const row_choice> choices, std::span<std::int32_t> tokens,
-                    std::span<float> logits, collective& group) override {
-    if (!chooses_tokens())
-      throw std::invalid_argument("run_choosing serves a last stage of degree 1");
-    const auto rows = static_cast<std::size_t>(s.logit_rows());
+  void begin_choosing(const step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
+                      std::span<const row_choice> choices, collective& group) override {
+    if (!chooses_tokens() || begun_ - ended_ >= choosing_.size())
+      throw std::invalid_argument("begin_choosing serves a last stage of degree 1, two steps deep");
     forward(s, ids, hidden, group);
-    choose_rows(rows, choices);
+    auto& side = choosing_[begun_ % choosing_.size()];
+    side.rows = static_cast<std::size_t>(s.logit_rows());
+    choose_rows(side, choices);
     const auto width = static_cast<std::size_t>(local_.vocab);
-    for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t r = 0; r < side.rows; ++r)
       if (choices[r].on_host)
         HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_logits_.data() + r * width,
                                           logits_.data() + r * width, width * sizeof(float),
                                           cudaMemcpyDeviceToHost, stream_));
-    HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
-    std::copy_n(host_chosen_.data(), rows, tokens.begin());
-    for (std::size_t r = 0; r < rows; ++r)
-      if (choices[r].on_host)
+    HEXGEN_CUDA_CHECK(cudaEventRecord(side.done, stream_));
+    ++begun_;
+  }
+
+  [[nodiscard]] bool chosen() override {
+    HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
+    const auto status = cudaEventQuery(choosing_[ended_ % choosing_.size()].done);
+    if (status != cudaErrorNotReady)
+      HEXGEN_CUDA_CHECK(status);
+    return status == cudaSuccess;
+  }
+
+  void end_choosing(std::span<std::int32_t> tokens, std::span<float> logits) override {
+    HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
+    const auto& side = choosing_[ended_ % choosing_.size()];
+    HEXGEN_CUDA_CHECK(cudaEventSynchronize(side.done));
+    ++ended_;
+    std::copy_n(side.tokens.data(), side.rows, tokens.begin());
+    const auto width = static_cast<std::size_t>(local_.vocab);
+    for (std::size_t r = 0; r < side.rows; ++r)
+      if (side.choices[r].on_host)
         std::copy_n(host_logits_.data() + r * width, width,
                     logits.begin() + static_cast<std::ptrdiff_t>(r * width));
   }
@@ -148,9 +212,11 @@ public:
     HEXGEN_CUDA_CHECK(cudaSetDevice(gpu_.ordinal));
     HEXGEN_CUDA_CHECK(cudaMemcpyAsync(logits_.data(), logits.data(), logits.size_bytes(),
                                       cudaMemcpyHostToDevice, stream_));
-    choose_rows(choices.size(), choices);
+    auto& side = choosing_[begun_ % choosing_.size()];
+    side.rows = choices.size();
+    choose_rows(side, choices);
     HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
-    std::copy_n(host_chosen_.data(), choices.size(), tokens.begin());
+    std::copy_n(side.tokens.data(), choices.size(), tokens.begin());
   }
 
   void decode_greedy(const step& s, std::span<const std::int32_t> ids, int steps,
@@ -179,6 +245,14 @@ public:
   }
 
 private:
+  /// A step that is begun: its choices and tokens in pinned memory.
+  struct choosing {
+    pinned_buffer<row_choice> choices;
+    pinned_buffer<std::int32_t> tokens;
+    cudaEvent_t done = nullptr;
+    std::size_t rows = 0;
+  };
+
   static cudaStream_t make_stream(int ordinal) {
     HEXGEN_CUDA_CHECK(cudaSetDevice(ordinal));
     cudaStream_t stream = nullptr;
@@ -240,15 +314,16 @@ private:
       gemm_.run(x, w, y, padded(m), n, k, n, stream_);
   }
 
-  /// Queues the choice of `rows` tokens from logits_ and their way to host_chosen_.
-  void choose_rows(std::size_t rows, std::span<const row_choice> choices) {
-    std::copy_n(choices.begin(), rows, host_choices_.data());
-    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(choices_.data(), host_choices_.data(),
-                                      rows * sizeof(row_choice), cudaMemcpyHostToDevice, stream_));
-    choose(logits_.data(), choices_.data(), buffers_.device().chosen, static_cast<int>(rows),
+  /// Queues the choice of tokens from logits_ and their way to the host.
+  void choose_rows(choosing& side, std::span<const row_choice> choices) {
+    std::copy_n(choices.begin(), side.rows, side.choices.data());
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(choices_.data(), side.choices.data(),
+                                      side.rows * sizeof(row_choice), cudaMemcpyHostToDevice,
+                                      stream_));
+    choose(logits_.data(), choices_.data(), buffers_.device().chosen, static_cast<int>(side.rows),
            local_.vocab, stream_);
-    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(host_chosen_.data(), buffers_.device().chosen,
-                                      rows * sizeof(std::int32_t), cudaMemcpyDeviceToHost,
+    HEXGEN_CUDA_CHECK(cudaMemcpyAsync(side.tokens.data(), buffers_.device().chosen,
+                                      side.rows * sizeof(std::int32_t), cudaMemcpyDeviceToHost,
                                       stream_));
   }
 
@@ -377,7 +452,8 @@ private:
     solo_collective alone;
     const auto& a = buffers_.device();
     auto launch = [&] {
-      embed(weights_.embedding(), a.ids, hidden_.data(), sequences, config_.hidden, stream_);
+      embed(weights_.embedding(), a.ids, a.chosen, hidden_.data(), sequences, config_.hidden,
+            stream_);
       launch_layers(sequences, sequences, splits, 0, sequences, alone);
       if (with_choice) {
         argmax(logits_.data(), a.chosen, sequences, local_.vocab, stream_);
@@ -386,7 +462,8 @@ private:
                 stream_);
       }
     };
-    embed(weights_.embedding(), a.ids, hidden_.data(), sequences, config_.hidden, stream_);
+    embed(weights_.embedding(), a.ids, a.chosen, hidden_.data(), sequences, config_.hidden,
+          stream_);
     launch_layers(sequences, sequences, splits, 0, sequences, alone);
     HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
     HEXGEN_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
@@ -442,8 +519,8 @@ private:
     const auto values =
         static_cast<std::size_t>(s.tokens()) * static_cast<std::size_t>(config_.hidden);
     if (part_.first && part_.rank == 0)
-      embed(weights_.embedding(), buffers_.device().ids, hidden_.data(), s.tokens(), config_.hidden,
-            stream_);
+      embed(weights_.embedding(), buffers_.device().ids, buffers_.device().chosen, hidden_.data(),
+            s.tokens(), config_.hidden, stream_);
     if (part_.first && group.degree() > 1) {
       if (part_.rank == 0)
         download_hidden(s, hidden);
@@ -465,8 +542,10 @@ private:
     if (ids.size() != static_cast<std::size_t>(s.tokens()))
       throw std::invalid_argument("the step has " + std::to_string(s.tokens()) + " tokens but " +
                                   std::to_string(ids.size()) + " ids");
+    const auto rows_before =
+        begun_ == ended_ ? std::size_t{0} : choosing_[(begun_ - 1) % choosing_.size()].rows;
     for (const auto id : ids)
-      if (id < 0 || id >= config_.vocab)
+      if (id >= config_.vocab || (id < 0 && static_cast<std::size_t>(-(id + 1)) >= rows_before))
         throw std::invalid_argument("token id " + std::to_string(id) +
                                     " lies outside the vocabulary");
   }
@@ -529,8 +608,8 @@ private:
   device_buffer<__nv_bfloat16> normed_, delta_, qkv_, attended_, gate_up_, activated_, pool_;
   device_buffer<std::int32_t> history_, counter_;
   pinned_buffer<float> host_hidden_, host_logits_;
-  pinned_buffer<std::int32_t> host_chosen_;
-  pinned_buffer<row_choice> host_choices_;
+  std::array<choosing, 2> choosing_;
+  std::uint64_t begun_ = 0, ended_ = 0; // steps of begin_choosing()
   device_buffer<row_choice> choices_;
   std::uint32_t blocks_ = 0;
   std::map<std::tuple<int, int, bool>, std::unique_ptr<graph>> graphs_;

@@ -35,11 +35,14 @@ __device__ __forceinline__ float block_sum(float v) {
 }
 
 __global__ void embed_kernel(const __nv_bfloat16* __restrict__ table,
-                             const std::int32_t* __restrict__ ids, float* __restrict__ hidden,
+                             const std::int32_t* __restrict__ ids,
+                             const std::int32_t* __restrict__ chosen, float* __restrict__ hidden,
                              int width) {
   allow_successor();
   wait_for_predecessor();
-  const auto* row = table + static_cast<std::size_t>(ids[blockIdx.x]) * width;
+  const std::int32_t given = ids[blockIdx.x];
+  const std::int32_t id = given < 0 ? chosen[-1 - given] : given;
+  const auto* row = table + static_cast<std::size_t>(id) * width;
   auto* to = hidden + static_cast<std::size_t>(blockIdx.x) * width;
   for (int i = threadIdx.x; i < width; i += blockDim.x)
     to[i] = __bfloat162float(row[i]);
@@ -328,10 +331,10 @@ unsigned blocks_of(std::size_t items, unsigned block) {
 
 } // namespace
 
-void embed(const __nv_bfloat16* table, const std::int32_t* ids, float* hidden, int tokens,
-           int width, cudaStream_t stream) {
+void embed(const __nv_bfloat16* table, const std::int32_t* ids, const std::int32_t* chosen,
+           float* hidden, int tokens, int width, cudaStream_t stream) {
   launch_dependent(embed_kernel, dim3(static_cast<unsigned>(tokens)), 256, 0, stream, table, ids,
-                   hidden, width);
+                   chosen, hidden, width);
 }
 
 void rms_norm(float* hidden, const __nv_bfloat16* delta, const float* weight, __nv_bfloat16* out,

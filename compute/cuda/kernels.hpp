@@ -8,9 +8,10 @@
 
 namespace hexgen::compute::cuda {
 
-/// hidden[t] = table[ids[t]] in float32. Ids were checked on the host.
-void embed(const __nv_bfloat16* table, const std::int32_t* ids, float* hidden, int tokens,
-           int width, cudaStream_t stream);
+/// hidden[t] = table[ids[t]] in float32; an id below 0 stands for chosen[-1 - id]. Ids were checked
+/// on the host.
+void embed(const __nv_bfloat16* table, const std::int32_t* ids, const std::int32_t* chosen,
+           float* hidden, int tokens, int width, cudaStream_t stream);
 
 /// out[t] = norm(hidden[rows ? rows[t] : t]) * weight. With `delta`: hidden[t] += delta[t] first,
 /// and hidden keeps the sum.

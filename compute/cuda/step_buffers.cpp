@@ -7,8 +7,6 @@
 namespace hexgen::compute::cuda {
 namespace {
 
-constexpr int tile_rows = 64;
-
 std::size_t even(std::size_t n) {
   return (n + 3) / 4 * 4;
 } // 16-byte pieces
@@ -77,6 +75,8 @@ void step_buffers::add_table(const step_entry& entry, int row, std::uint32_t kv_
 
 void step_buffers::fill(const step& s, std::span<const std::int32_t> ids, std::uint32_t kv_blocks,
                         int padded_sequences) {
+  side_ = 1 - side_;
+  host_arrays_ = place(host_[side_].data());
   const auto& a = host_arrays_;
   if (s.tokens() > capacity_.tokens || s.logit_rows() > capacity_.logit_rows ||
       static_cast<int>(s.entries.size()) > capacity_.sequences ||
@@ -133,8 +133,8 @@ void step_buffers::fill(const step& s, std::span<const std::int32_t> ids, std::u
 }
 
 void step_buffers::upload(cudaStream_t stream) {
-  HEXGEN_CUDA_CHECK(cudaMemcpyAsync(device_.data(), host_.data(), ints_ * sizeof(std::int32_t),
-                                    cudaMemcpyHostToDevice, stream));
+  HEXGEN_CUDA_CHECK(cudaMemcpyAsync(device_.data(), host_[side_].data(),
+                                    ints_ * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream));
 }
 
 } // namespace hexgen::compute::cuda

@@ -15,14 +15,15 @@ struct step_capacity {
   int tokens = 0, sequences = 0, logit_rows = 0, blocks_per_sequence = 0, copies = 0;
 };
 
-/// Integer arrays in one allocation; the same offsets on host and device.
+/// Integer arrays in one allocation; the same offsets on host and device. The host side is there
+/// twice: one may be filled while the other is on its way.
 class step_buffers {
 public:
   explicit step_buffers(const step_capacity& capacity);
 
-  /// Fills the host side. Entries of one token go to the decode kernel unless `prefill_only`.
-  /// Pads the decode arrays up to `padded_sequences` (0: not). Throws std::invalid_argument when
-  /// the step is wider than the capacity or names a block >= kv_blocks.
+  /// Fills the host side that was not filled last. Entries of one token go to the decode kernel
+  /// unless `prefill_only`. Pads the decode arrays up to `padded_sequences` (0: not). Throws
+  /// std::invalid_argument when the step is wider than the capacity or names a block >= kv_blocks.
   void fill(const step& s, std::span<const std::int32_t> ids, std::uint32_t kv_blocks,
             int padded_sequences);
   void upload(cudaStream_t stream);
@@ -51,8 +52,9 @@ private:
   void add_table(const step_entry& entry, int row, std::uint32_t kv_blocks);
 
   step_capacity capacity_;
-  std::size_t ints_ = 0;
-  pinned_buffer<std::int32_t> host_;
+  std::size_t ints_ = 0; // of all arrays but `chosen`
+  pinned_buffer<std::int32_t> host_[2];
+  int side_ = 0;
   device_buffer<std::int32_t> device_;
   arrays host_arrays_{};
   arrays device_arrays_{};

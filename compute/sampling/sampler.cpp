@@ -85,8 +85,8 @@ struct sequence_sampler::impl {
       chosen.ends = chosen.ends_by_length = true;
   }
 
-  [[nodiscard]] double draw() const {
-    return uniform_draw(params.seed, params.choice, static_cast<std::uint64_t>(generated));
+  [[nodiscard]] double draw(int ahead = 0) const {
+    return uniform_draw(params.seed, params.choice, static_cast<std::uint64_t>(generated + ahead));
   }
 
   [[nodiscard]] bool ends_with(token_id id) const {
@@ -168,10 +168,10 @@ sampled_token sequence_sampler::next(std::span<float> logits) {
   return out;
 }
 
-std::optional<row_choice> sequence_sampler::choice() const {
+std::optional<row_choice> sequence_sampler::choice(int ahead) const {
   const auto& s = *impl_;
   const auto& p = s.params;
-  if (s.grammar || !p.logit_bias.empty() || p.logprobs >= 0 || s.generated < p.min_tokens ||
+  if (s.grammar || !p.logit_bias.empty() || p.logprobs >= 0 || s.generated + ahead < p.min_tokens ||
       s.penalties.active() || p.top_k > most_top_k)
     return std::nullopt;
   row_choice out;
@@ -180,7 +180,7 @@ std::optional<row_choice> sequence_sampler::choice() const {
   out.top_p = p.top_p;
   out.min_p = p.min_p;
   if (p.temperature >= greedy_below)
-    out.uniform = s.draw();
+    out.uniform = s.draw(ahead);
   return out;
 }
 

@@ -22,16 +22,18 @@ struct step_batcher::sequence {
   std::size_t given = 0;     // of `tokens`, at submit
   std::size_t most = 0;      // tokens at the end, at most
   std::size_t computed = 0;  // positions whose KV is there or will be by a step in flight
+  std::size_t pending = 0;   // tokens that steps in flight will choose
   std::vector<block_id> blocks;
   std::vector<std::uint64_t> hashes; // of published blocks
   std::uint64_t prompt_hash = 0;
-  std::uint64_t step = 0; // in flight; 0: none
+  int flights = 0; // steps in flight that name it
   int priority = 0;
   time_us tpot = 0, due = 0;
   int cached = 0;
   bool running = false, opened = false, cancelled = false, seen = false;
 
-  [[nodiscard]] std::size_t remaining() const { return tokens.size() - computed; }
+  [[nodiscard]] std::size_t expected() const { return tokens.size() + pending; }
+  [[nodiscard]] std::size_t remaining() const { return expected() - computed; }
 };
 
 struct step_batcher::forming {
@@ -83,7 +85,8 @@ submit_verdict step_batcher::submit(sequence_request r, time_us now) {
 }
 
 std::optional<planned_step> step_batcher::next(time_us now) {
-  if (flights_.size() >= static_cast<std::size_t>(std::max(options_.steps_in_flight, 1)))
+  if (flights_.size() >=
+      static_cast<std::size_t>(std::max(options_.steps_in_flight, 1) + options_.steps_ahead))
     return std::nullopt;
   forming f;
   f.step.number = steps_ + 1;
@@ -95,14 +98,21 @@ std::optional<planned_step> step_batcher::next(time_us now) {
   return std::move(f.step);
 }
 
+/// In no step in flight, or in as many as may be, and the token to come is not its last.
+bool step_batcher::may_join(const sequence& s) const {
+  return !s.cancelled && s.flights <= (s.flights > 0 ? options_.steps_ahead : 0) &&
+         s.expected() < s.most;
+}
+
 void step_batcher::add_decodes(forming& f) {
   std::vector<sequence*> ready;
   for (const auto& [order, s] : running_)
-    if (s->step == 0 && s->remaining() == 1)
+    if (s->remaining() == 1 && may_join(*s))
       ready.push_back(s);
   // What is ready is spread over the free slots, so that every stage has work.
-  const std::size_t slots = static_cast<std::size_t>(options_.steps_in_flight) - flights_.size();
-  const std::size_t share = (ready.size() + slots - 1) / std::max<std::size_t>(slots, 1);
+  const auto most_slots = static_cast<std::size_t>(std::max(options_.steps_in_flight, 1));
+  const std::size_t slots = most_slots > flights_.size() ? most_slots - flights_.size() : 1;
+  const std::size_t share = (ready.size() + slots - 1) / slots;
   std::stable_sort(ready.begin(), ready.end(),
                    [](const sequence* a, const sequence* b) { return a->due < b->due; });
   std::size_t taken = 0;
@@ -110,6 +120,8 @@ void step_batcher::add_decodes(forming& f) {
     if (taken == share || f.tokens >= options_.max_step_tokens)
       break;
     if (!s->running) // preempted for one before it
+      continue;
+    if (f.starved && s->flights > 0) // it comes home, so that there is one to preempt
       continue;
     if (!extend(*s, f)) {
       f.starved = true;
@@ -127,7 +139,7 @@ void step_batcher::add_prefills(forming& f) {
   int used = 0;
   std::vector<sequence*> candidates;
   for (const auto& [order, s] : running_)
-    if (s->step == 0 && s->remaining() > 1)
+    if (s->remaining() > 1 && may_join(*s))
       candidates.push_back(s);
   for (const auto& [order, s] : waiting_)
     candidates.push_back(s);
@@ -250,7 +262,7 @@ bool step_batcher::make_room(const sequence& s, const forming& f, std::size_t bl
     sequence* victim = nullptr;
     for (auto it = running_.rbegin(); it != running_.rend() && it->first > s.order; ++it) {
       sequence* v = it->second;
-      if (v->step == 0 && !f.has(*v) && (!by_class || v->priority > s.priority)) {
+      if (v->flights == 0 && !f.has(*v) && (!by_class || v->priority > s.priority)) {
         victim = v;
         break;
       }
@@ -280,7 +292,7 @@ bool step_batcher::take(sequence& s, int tokens, forming& f) {
   e.sequence = s.id;
   e.position = static_cast<std::int32_t>(s.computed);
   e.tokens = tokens;
-  e.logits = end == s.tokens.size() ? 1 : 0;
+  e.logits = end == s.expected() ? 1 : 0;
   e.opens = e.logits > 0 && !s.opened;
   const std::size_t opens = e.opens ? s.tokens.size() : 0;
   if (!f.chosen.empty() && (f.block_ids + tables > step_block_ids ||
@@ -289,8 +301,8 @@ bool step_batcher::take(sequence& s, int tokens, forming& f) {
   e.blocks.assign(s.blocks.begin(), s.blocks.begin() + static_cast<std::ptrdiff_t>(tables));
   for (const block_id b : e.blocks)
     pool_.named(b, f.step.number);
-  f.step.ids.insert(f.step.ids.end(), s.tokens.begin() + static_cast<std::ptrdiff_t>(s.computed),
-                    s.tokens.begin() + static_cast<std::ptrdiff_t>(end));
+  for (std::size_t i = s.computed; i < end; ++i)
+    f.step.ids.push_back(i < s.tokens.size() ? s.tokens[i] : unknown_token);
   f.block_ids += tables;
   f.open_tokens += opens;
   f.tokens += tokens;
@@ -306,17 +318,12 @@ void step_batcher::commit(forming& f, time_us now) {
   out.tokens = f.tokens;
   for (std::size_t i = 0; i < f.chosen.size(); ++i) {
     auto& [s, tokens] = f.chosen[i];
-    s->step = f.step.number;
+    ++s->flights;
     s->computed += static_cast<std::size_t>(tokens);
+    s->pending += static_cast<std::size_t>(f.step.entries[i].logits);
     s->opened = s->opened || f.step.entries[i].opens;
     out.entries.emplace_back(s->id, f.step.entries[i].logits > 0);
-    // Steps run in order on every stage, so a later step may read what this one will write.
-    while ((s->hashes.size() + 1) * kv_block_tokens <= s->computed) {
-      const std::size_t b = s->hashes.size();
-      s->hashes.push_back(pool_.publish(
-          b == 0 ? prefix_index::root : s->hashes.back(),
-          std::span(s->tokens).subspan(b * kv_block_tokens, kv_block_tokens), s->blocks[b]));
-    }
+    publish(*s);
   }
   steps_ = f.step.number;
   ++counters_.steps;
@@ -324,6 +331,18 @@ void step_batcher::commit(forming& f, time_us now) {
   ++counters_.step_sizes[static_cast<std::size_t>(
       std::ranges::lower_bound(step_size_bounds, f.tokens) - step_size_bounds.begin())];
   flights_.push_back(std::move(out));
+}
+
+/// Full blocks of known tokens become findable. Steps run in order on every stage, so a later step
+/// may read what one in flight will write.
+void step_batcher::publish(sequence& s) {
+  const std::size_t there = std::min(s.computed, s.tokens.size());
+  while ((s.hashes.size() + 1) * kv_block_tokens <= there) {
+    const std::size_t b = s.hashes.size();
+    s.hashes.push_back(pool_.publish(
+        b == 0 ? prefix_index::root : s.hashes.back(),
+        std::span(s.tokens).subspan(b * kv_block_tokens, kv_block_tokens), s.blocks[b]));
+  }
 }
 
 step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_id> tokens,
@@ -340,40 +359,55 @@ step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_
   for (const auto& t : tokens)
     by_sequence.emplace(t.sequence, &t);
   std::size_t wanted = 0;
+  std::size_t expected = 0;
   for (const auto& [id, wants] : done.entries)
-    wanted += wants && by_sequence.contains(id) ? 1 : 0;
-  const auto expected = static_cast<std::size_t>(std::count_if(
-      done.entries.begin(), done.entries.end(), [](const auto& e) { return e.second; }));
+    if (wants && sequences_.contains(id)) { // else it ended in the step before
+      ++expected;
+      wanted += by_sequence.contains(id) ? 1 : 0;
+    }
   if (wanted != expected || tokens.size() != expected) {
     out.error = "step " + std::to_string(step) + " returned other tokens than were asked for";
     return out;
   }
   for (const auto& [id, wants] : done.entries) {
-    sequence& s = *sequences_.at(id);
-    s.step = 0;
+    const auto it = sequences_.find(id);
+    if (it == sequences_.end())
+      continue;
+    sequence& s = *it->second;
+    --s.flights;
+    s.pending -= wants ? 1 : 0;
+    const sampled_id* t = wants ? by_sequence.at(id) : nullptr;
+    const bool ends = t != nullptr && t->ends;
     if (s.cancelled) {
-      out.cancelled.push_back(id);
-      erase(s);
+      if (ends || s.flights == 0) {
+        out.cancelled.push_back(id);
+        erase(s);
+      }
       continue;
     }
-    if (!wants)
+    if (t == nullptr)
       continue;
-    const sampled_id& t = *by_sequence.at(id);
-    s.tokens.push_back(t.id);
+    s.tokens.push_back(t->id);
     s.due = now + s.tpot;
     ++counters_.generated_tokens;
-    if (t.ends) {
+    if (ends) {
       out.ended.push_back(id);
       erase(s);
     } else if (s.tokens.size() >= s.most) {
       out.error = "sequence " + std::to_string(id) + " did not end at its length";
       return out;
+    } else {
+      publish(s);
     }
   }
   if (done.tokens >= least_chunk && now > done.left) {
     const double us = static_cast<double>(now - done.left) / done.tokens;
     us_per_token_ = us_per_token_ <= 0 ? us : 0.8 * us_per_token_ + 0.2 * us;
   }
+  // What was formed ahead begins now.
+  const auto running = static_cast<std::size_t>(std::max(options_.steps_in_flight, 1));
+  if (options_.steps_ahead > 0 && flights_.size() >= running)
+    flights_[running - 1].left = now;
   return out;
 }
 
@@ -381,7 +415,7 @@ bool step_batcher::cancel(sequence_id id) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end())
     return false;
-  if (it->second->step != 0) {
+  if (it->second->flights > 0) {
     it->second->cancelled = true;
     return false;
   }

@@ -15,8 +15,11 @@
 namespace hexgen::scheduler {
 
 struct batcher_options {
-  std::uint32_t blocks = 0;  // of the replica's KV pool
-  int steps_in_flight = 1;   // micro-batches: the number of stages
+  std::uint32_t blocks = 0; // of the replica's KV pool
+  int steps_in_flight = 1;  // micro-batches: the number of stages
+  /// Steps formed ahead: a sequence may be in that many more steps while one that names it is in
+  /// flight. What the step in flight will choose for it stands in the next one as unknown_token.
+  int steps_ahead = 0;
   int max_step_tokens = 512; // token budget of one step
   int max_running = 256;     // sequences that hold blocks
   int max_waiting = 1024;    // more sequences than can run; submit() refuses past it
@@ -46,6 +49,9 @@ inline constexpr std::array<int, 13> step_size_bounds = {1,   8,    16,   32,   
                                                          512, 1024, 2048, 4096, 8192, 16384};
 
 enum class submit_verdict { accepted, full, too_long };
+
+/// In a step's ids: what the step before, still in flight, chooses for the sequence.
+inline constexpr token unknown_token = -1;
 
 struct planned_entry {
   sequence_id sequence = 0;
@@ -97,9 +103,10 @@ public:
   submit_verdict submit(sequence_request request, time_us now);
   /// The next step, or nothing: as many in flight as there may be, or nothing to do.
   std::optional<planned_step> next(time_us now);
-  /// The oldest step in flight has returned: one token for every entry that wanted logits.
+  /// The oldest step in flight has returned: one token for every entry that wanted logits. A
+  /// sequence that ended while a step formed ahead names it gets none there.
   step_outcome complete(std::uint64_t step, std::span<const sampled_id> tokens, time_us now);
-  /// True: gone now. False: unknown, or it goes when its step returns (step_outcome::cancelled).
+  /// True: gone now. False: unknown, or it goes when its steps return (step_outcome::cancelled).
   bool cancel(sequence_id sequence);
 
   [[nodiscard]] bool knows(sequence_id sequence) const;
@@ -130,6 +137,8 @@ private:
   bool extend(sequence& s, const forming& f);
   bool take(sequence& s, int tokens, forming& f);
   void commit(forming& f, time_us now);
+  void publish(sequence& s);
+  [[nodiscard]] bool may_join(const sequence& s) const;
   void stop_running(sequence& s);
   void erase(sequence& s);
   [[nodiscard]] int prefill_budget(const forming& f) const;

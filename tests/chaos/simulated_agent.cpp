@@ -20,6 +20,8 @@ actors::agent_options options_of(const std::string& name, std::uint64_t incarnat
   o.zone = "z";
   actors::device_options device;
   device.memory_bytes = d.memory_bytes;
+  if (d.ahead)
+    device.kind = "cuda";
   o.devices = {device};
   return o;
 }
@@ -369,6 +371,7 @@ void simulated_agent::finish_step(const std::shared_ptr<const step_packet>& p) {
           return std::all_of(e.blocks.begin(), e.blocks.end(),
                              [&](auto b) { return b < rank.kv_blocks; });
         });
+    fill_unknown(rank, *out);
     if (!blocks_there || !rank.stage->run(m.work, out->activations, m.generation)) {
       tell_.violation(name_ + ": step " + std::to_string(m.step) + " of generation " +
                       std::to_string(m.generation) + " found another sequence's KV");
@@ -385,15 +388,21 @@ void simulated_agent::finish_step(const std::shared_ptr<const step_packet>& p) {
   run_next();
 }
 
+/// What the replica did not know when it formed the step.
+void simulated_agent::fill_unknown(const rank& r, step_packet& p) {
+  std::size_t at = 0;
+  for (const auto& e : p.message.work.entries) {
+    at += static_cast<std::size_t>(e.tokens);
+    if (r.spec.stage == 0 && p.activations[at - 1] == fake_input(compute::unknown_token))
+      p.activations[at - 1] = fake_input(r.last.at(e.sequence).id);
+  }
+}
+
 void simulated_agent::sample(rank& r, const step_packet& p) {
   const auto& m = p.message;
   for (const auto& o : m.opens) {
     r.open[o.sequence] = o;
     r.generated[o.sequence] = static_cast<int>(o.emitted.size());
-  }
-  for (const auto s : m.closes) {
-    r.open.erase(s);
-    r.generated.erase(s);
   }
   actors::wire::step_result result;
   result.replica = m.replica;
@@ -409,12 +418,20 @@ void simulated_agent::sample(rank& r, const step_packet& p) {
       tell_.violation("a sequence is sampled that was never opened");
       return;
     }
+    if (r.last[e.sequence].ends)
+      continue; // the step was formed before that was known
     actors::wire::sampled s;
     s.sequence = e.sequence;
     s.index = r.generated[e.sequence]++;
     s.token.id = choose_token(p.activations[at - 1], open->second.params);
     s.token.ends = is_last(s.token.id, s.index, open->second.params, s.token.ends_by_length);
+    r.last[e.sequence] = s.token;
     result.tokens.push_back(s);
+  }
+  for (const auto s : m.closes) {
+    r.open.erase(s);
+    r.generated.erase(s);
+    r.last.erase(s);
   }
   if (r.spec.replica_node.name != name_) {
     if (!send_to(r.spec.replica_node, std::move(result)))

@@ -27,6 +27,7 @@ struct simulated_device {
   std::uint64_t memory_bytes = 0; // for weights and KV, as the planner sees it
   std::uint32_t kv_blocks = 40;   // what fits beside the weights, over all generations
   time_us step_us = 2'000, load_us = 100'000;
+  bool ahead = false; // a replica of it alone forms steps ahead
 };
 
 class simulated_agent final : public process {
@@ -67,6 +68,7 @@ private:
     std::uint32_t kv_blocks = 0;
     std::map<std::uint64_t, actors::wire::sequence_open> open; // on the last stage
     std::map<std::uint64_t, int> generated;
+    std::map<std::uint64_t, compute::sampled_token> last;
     std::uint64_t last_step = 0;
     bool aborted = false;
   };
@@ -78,6 +80,7 @@ private:
   void take_step(std::shared_ptr<const step_packet> p);
   void run_next();
   void finish_step(const std::shared_ptr<const step_packet>& p);
+  static void fill_unknown(const rank& r, step_packet& p);
   void sample(rank& r, const step_packet& p);
   void take_result(const actors::wire::step_result& m);
   void check_writers(const key& who, const actors::wire::step_message& m);

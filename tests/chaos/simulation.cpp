@@ -292,6 +292,7 @@ simulation_result world::run() {
     m->device.kv_blocks = static_cast<std::uint32_t>(net_.chance.in(12, 60));
     m->device.step_us = net_.chance.in(500, 8'000);
     m->device.load_us = net_.chance.in(5'000, 400'000);
+    m->device.ahead = net_.chance.in(0, 1) == 0;
     machines_.push_back(std::move(m));
   }
   start_coordinator();

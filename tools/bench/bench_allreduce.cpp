@@ -25,6 +25,10 @@ std::string name_of(int rank) {
   return "rank-" + std::to_string(rank);
 }
 
+std::uint64_t incarnation_of(int rank) {
+  return static_cast<std::uint64_t>(rank) + 1;
+}
+
 /// One rank: a fabric, a mailbox and the collective over them, as a device's thread has them.
 class rank_process final : private transport::fabric_handler {
 public:
@@ -33,6 +37,7 @@ public:
         parts_(static_cast<std::size_t>(ranks), std::vector<float>(floats)) {
     transport::fabric_options options;
     options.name = name_of(rank);
+    options.incarnation = incarnation_of(rank);
     options.cluster_token = "a token for a benchmark on one machine";
     options.listen_host = "127.0.0.1";
     fabric_ = transport::make_fabric(options, *this);
@@ -40,7 +45,7 @@ public:
     actors::link_collective::place where;
     where.rank = rank;
     for (int r = 0; r < ranks; ++r)
-      where.rank_nodes.push_back(name_of(r));
+      where.rank_nodes.push_back({name_of(r), incarnation_of(r)});
     group_ = std::make_unique<actors::link_collective>(where, links_, mail_, slot_, limiter_);
     fabric_->start();
     for (std::size_t i = 0; i < floats; ++i)

@@ -98,6 +98,48 @@ TEST_CASE("a request becomes steps and its tokens go to its router") {
   CHECK(next.at(0).message.closes.size() == 1);
 }
 
+TEST_CASE("a step's tokens go to each router in one message") {
+  replica_state r(small());
+  last_stage stage;
+  auto steps = only<send_step>(r.submit(77, request(1), 0));
+  for (std::uint64_t n = 2; n <= 5; ++n)
+    r.submit(n < 5 ? 77 : 78, request(n, 6), 0);
+  const auto second = only<send_step>(r.step_result(stage.run(steps.at(0).message), 1)).at(0);
+  const auto chunks = only<send_chunks>(r.step_result(stage.run(second.message), 2));
+  REQUIRE(chunks.size() == 2);
+  CHECK(chunks[0].to == 77);
+  CHECK(chunks[0].chunks.size() == 4);
+  CHECK(chunks[1].to == 78);
+  CHECK(chunks[1].chunks.size() == 1);
+}
+
+TEST_CASE("with a step formed ahead the same tokens come, and what follows an end is dropped") {
+  auto o = small();
+  o.steps_ahead = 1;
+  replica_state r(o);
+  last_stage stage;
+  auto steps = only<send_step>(r.submit(77, request(1, 10, 9), 0));
+  REQUIRE(steps.size() == 2); // the second before the first has returned
+  CHECK(steps[1].message.ids == std::vector<int>{hexgen::compute::unknown_token});
+  auto effects = r.step_result(stage.run(steps[0].message), 1000);
+  CHECK(only<send_chunks>(effects).size() == 1);
+  const auto third = only<send_step>(effects).at(0);
+  auto last = stage.run(steps[1].message);
+  last.tokens.at(0).token.ends = true; // a stop token
+  effects = r.step_result(last, 2000);
+  CHECK(only<send_chunks>(effects).at(0).chunks.at(0).tokens.at(0).token.ends);
+  CHECK(only<send_step>(effects).empty());
+  CHECK(r.idle());
+  r.drain(2500);
+  auto nothing = stage.run(third.message);
+  nothing.tokens.clear();
+  effects = r.step_result(nothing, 3000);
+  CHECK(only<send_chunks>(effects).empty());
+  CHECK(only<replica_broken>(effects).empty());
+  CHECK(only<replica_drained>(effects).size() == 1); // not before all steps are back
+  CHECK(r.status().free_blocks == 16);
+}
+
 TEST_CASE("a resumed request goes on after its emitted tokens") {
   replica_state r(small());
   auto m = request(1);

@@ -161,6 +161,7 @@ TEST_CASE("fields out of range are refused by name") {
   step_says([](auto& m) { m.work.entries[1].sequence = 11; }, "entries.sequence");
   step_says([](auto& m) { m.ids.pop_back(); }, "ids");
   step_says([](auto& m) { m.ids[0] = 50; }, "ids");
+  step_says([](auto& m) { m.ids[0] = -2; }, "ids"); // -1 is unknown_token
   step_says([](auto& m) { m.work.copies[0].second = 10; }, "copy_from");
   step_says([](auto& m) { m.opens[0].prompt[0] = 50; }, "opens.prompt");
 }

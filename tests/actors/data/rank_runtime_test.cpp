@@ -115,11 +115,14 @@ private:
   std::string none_;
 };
 
-/// A whole model on a device that chooses tokens: greedy rows get id + 1, others their logits. What
-/// it was asked for is kept; a step of 13 tokens loses it.
+/// A whole model on a device that chooses tokens: greedy rows get id + 1, others their logits. A
+/// step of 13 tokens loses it. While `held`, no step ends.
 class choosing_executor final : public compute::executor {
 public:
-  choosing_executor() { config_.hidden = 4, config_.vocab = 512; }
+  explicit choosing_executor(std::atomic<int>& begun, std::atomic<bool>& held)
+      : begun_(begun), held_(held) {
+    config_.hidden = 4, config_.vocab = 512;
+  }
   const compute::model_config& config() const override { return config_; }
   const compute::shard& part() const override { return part_; }
   compute::executor_memory memory() const override { return {100, 10, 1}; }
@@ -129,24 +132,50 @@ public:
     throw std::logic_error("the device was to choose");
   }
   bool chooses_tokens() const override { return true; }
-  void run_choosing(const compute::step& s, std::span<const std::int32_t> ids, std::span<float>,
-                    std::span<const compute::row_choice> choices, std::span<std::int32_t> tokens,
-                    std::span<float> logits, compute::collective&) override {
+  void begin_choosing(const compute::step& s, std::span<const std::int32_t> ids, std::span<float>,
+                      std::span<const compute::row_choice> choices, compute::collective&) override {
     if (s.tokens() == 13)
       throw compute::device_lost("an illegal address");
+    if (steps_.size() >= 2 || (!steps_.empty() && steps_.back().on_host))
+      throw std::logic_error("too many steps are begun");
+    begun b;
     for (std::size_t r = 0; r < choices.size(); ++r) {
-      tokens[r] = choices[r].on_host ? -1 : ids[r] + 1;
-      if (choices[r].on_host) {
+      b.ids.push_back(ids[r] < 0 ? chosen_.at(static_cast<std::size_t>(-1 - ids[r])) : ids[r]);
+      b.choices.push_back(choices[r]);
+      b.on_host = b.on_host || choices[r].on_host;
+    }
+    chosen_.clear();
+    for (std::size_t r = 0; r < choices.size(); ++r)
+      chosen_.push_back(choices[r].on_host ? -1 : b.ids[r] + 1);
+    steps_.push_back(std::move(b));
+    ++begun_;
+  }
+  bool chosen() override { return !held_; }
+  void end_choosing(std::span<std::int32_t> tokens, std::span<float> logits) override {
+    const auto b = std::move(steps_.front());
+    steps_.pop_front();
+    for (std::size_t r = 0; r < b.ids.size(); ++r) {
+      tokens[r] = b.choices[r].on_host ? -1 : b.ids[r] + 1;
+      if (b.choices[r].on_host) {
         const auto row = logits.subspan(r * 512, 512);
         std::fill(row.begin(), row.end(), 0.0F);
-        row[static_cast<std::size_t>(ids[r]) + 2] = 1.0F;
+        row[static_cast<std::size_t>(b.ids[r]) + 2] = 1.0F;
       }
     }
   }
 
 private:
+  struct begun {
+    std::vector<std::int32_t> ids;
+    std::vector<compute::row_choice> choices;
+    bool on_host = false;
+  };
   compute::model_config config_;
   compute::shard part_;
+  std::vector<std::int32_t> chosen_; // of the step begun last
+  std::deque<begun> steps_;
+  std::atomic<int>& begun_;
+  std::atomic<bool>& held_;
 };
 
 /// Stage 0 of degree 2 with 3 layers, stage 1 of degree 1 with 2.
@@ -290,7 +319,8 @@ namespace {
 struct choosing_rank {
   loop_plane plane;
   compute_slot slot;
-  std::atomic<int> failures{0}, losses{0};
+  std::atomic<int> failures{0}, losses{0}, begun{0};
+  std::atomic<bool> held{false};
   std::unique_ptr<rank_runtime> rank;
 
   choosing_rank() {
@@ -300,7 +330,7 @@ struct choosing_rank {
     spec.rank_nodes = {{"a", 1}};
     spec.replica_node = {"a", 1};
     rank = std::make_unique<rank_runtime>(spec, 1.0, plane, slot, std::make_shared<letters>(),
-                                          std::make_unique<choosing_executor>(),
+                                          std::make_unique<choosing_executor>(begun, held),
                                           rank_signals{[this](const std::string&) { ++failures; },
                                                        [this](const std::string&) { ++losses; }});
     plane.ranks[{0, 0}] = rank.get();
@@ -321,6 +351,10 @@ struct choosing_rank {
       entry.logits = 1;
       entry.blocks = {0};
       head.work.entries.push_back(entry);
+      if (number > 1) { // goes on from what the device chose
+        head.ids.push_back(compute::unknown_token);
+        continue;
+      }
       const auto id = static_cast<compute::token_id>(10 * (i + 1));
       for (int t = 0; t < tokens_each; ++t)
         head.ids.push_back(id);
@@ -355,6 +389,59 @@ TEST_CASE("a device chooses the tokens that need nothing but the logits") {
   CHECK_FALSE(result.tokens[0].token.ends);
   CHECK(result.tokens[2].token.ends_by_length);
   CHECK(r.failures == 0);
+}
+
+TEST_CASE("the next step is begun while the device computes, from the tokens that it chooses") {
+  compute::sampling_params greedy, few;
+  greedy.temperature = few.temperature = 0;
+  few.stop_ids = {22};
+  choosing_rank r;
+  r.held = true;
+  for (std::uint64_t n = 1; n <= 4; ++n)
+    r.submit(n, {greedy, few});
+  for (int i = 0; i < 2000 && r.begun < 2; ++i)
+    std::this_thread::sleep_for(1ms);
+  CHECK(r.begun == 2);
+  CHECK(r.plane.results.empty());
+  r.held = false;
+  for (int n = 1; n <= 4; ++n) {
+    const auto result = r.plane.wait_result(static_cast<std::size_t>(n - 1));
+    REQUIRE(result.error.empty());
+    REQUIRE(result.tokens.size() == (n <= 2 ? 2 : 1)); // one ended with its second token
+    CHECK(result.tokens[0].token.id == 10 + n);
+    CHECK(result.tokens[0].index == n - 1);
+    if (n <= 2)
+      CHECK(result.tokens[1].token.ends == (n == 2));
+  }
+  CHECK(r.failures == 0);
+}
+
+TEST_CASE("a step waits for the one before whose tokens are chosen on the host") {
+  compute::sampling_params greedy, penal;
+  greedy.temperature = penal.temperature = 0;
+  penal.frequency_penalty = 0.5F;
+  choosing_rank r;
+  for (std::uint64_t n = 1; n <= 5; ++n)
+    r.submit(n, {greedy, penal});
+  for (int n = 1; n <= 5; ++n) {
+    const auto result = r.plane.wait_result(static_cast<std::size_t>(n - 1));
+    REQUIRE(result.error.empty());
+    CHECK(result.tokens[0].token.id == 10 + n);
+    CHECK(result.tokens[1].token.id == 20 + 2 * n);
+  }
+  CHECK(r.failures == 0);
+}
+
+TEST_CASE("a rank whose device does not answer ends") {
+  compute::sampling_params greedy;
+  choosing_rank r;
+  r.held = true;
+  r.submit(1, {greedy});
+  for (int i = 0; i < 2000 && r.rank->progress().running_ms == 0; ++i)
+    std::this_thread::sleep_for(1ms);
+  CHECK(r.rank->progress().running_ms > 0);
+  r.rank.reset();
+  CHECK(r.plane.results.empty());
 }
 
 TEST_CASE("a lost device is told apart from a failed step") {

@@ -36,9 +36,9 @@ sequence_request request(sequence_id id, int prompt, int max_new, token first = 
 }
 
 /// What a sequence generates when it is alone.
-std::vector<token> alone(std::vector<token> tokens, int count) {
+std::vector<token> alone(std::vector<token> tokens, int count, int stop_every = vocab + 1) {
   std::vector<token> out;
-  for (int i = 0; i < count; ++i) {
+  while (static_cast<int>(out.size()) < count && (out.empty() || out.back() % stop_every != 0)) {
     out.push_back(fake_token(fake_hash(tokens), 0, vocab));
     tokens.push_back(out.back());
   }
@@ -65,18 +65,24 @@ struct machine {
     std::set<block_id> written;
     std::size_t at = 0;
     for (const auto& e : s->entries) {
-      REQUIRE_FALSE(busy.contains(e.sequence));
-      busy.insert(e.sequence);
+      REQUIRE(busy[e.sequence]++ <= options.steps_ahead);
       const auto ids = std::span(s->ids).subspan(at, static_cast<std::size_t>(e.tokens));
       at += ids.size();
+      if (ids.back() == unknown_token) {
+        REQUIRE(options.steps_ahead > 0);
+        ids.back() = out.at(e.sequence).back();
+      }
       for (int p = e.position; p < e.position + e.tokens; p += 1)
         written.insert(e.blocks.at(static_cast<std::size_t>(p / kv_block_tokens)));
       const auto hash = kv.run(e.position, ids, e.blocks);
       REQUIRE(hash);
-      if (e.logits > 0) {
+      if (e.logits > 0 && !over.contains(e.sequence)) {
         sampled_id t{e.sequence, fake_token(*hash, 0, vocab), false};
         out[e.sequence].push_back(t.id);
-        t.ends = static_cast<int>(out[e.sequence].size()) == limits.at(e.sequence);
+        t.ends = static_cast<int>(out[e.sequence].size()) == limits.at(e.sequence) ||
+                 t.id % stop_every == 0;
+        if (t.ends)
+          over.insert(e.sequence);
         results.push_back(t);
       }
     }
@@ -89,7 +95,7 @@ struct machine {
     auto [s, results] = std::move(flying.front());
     flying.pop_front();
     for (const auto& e : s.entries)
-      busy.erase(e.sequence);
+      --busy[e.sequence];
     now += 1000;
     auto o = batcher.complete(s.number, results, now);
     REQUIRE(o.error.empty());
@@ -114,7 +120,9 @@ struct machine {
   time_us now = 1'000'000;
   std::map<sequence_id, int> limits;
   std::map<sequence_id, std::vector<token>> out;
-  std::set<sequence_id> busy;
+  int stop_every = vocab + 1;      // tokens that it divides are stop tokens
+  std::set<sequence_id> over;      // ended, whether the batcher knows or not
+  std::map<sequence_id, int> busy; // steps in flight that name it
   std::deque<std::pair<planned_step, std::vector<sampled_id>>> flying;
   std::vector<planned_step> steps;
   std::vector<sequence_id> ended;
@@ -302,6 +310,56 @@ TEST_CASE("results that do not fit the step are errors") {
   CHECK_FALSE(c.complete(1, right, 1).error.empty()); // it had to end
 }
 
+TEST_CASE("a step is formed ahead of the tokens that it goes on from") {
+  auto o = small();
+  o.steps_ahead = 1;
+  machine m(o);
+  m.submit(request(1, 20, 3));
+  REQUIRE(m.form());
+  REQUIRE(m.form()); // while the first is in flight
+  CHECK_FALSE(m.form());
+  CHECK(m.steps[1].ids == std::vector<token>{m.out[1][0]}); // the machine filled it in
+  CHECK(m.steps[1].entries[0].position == 20);
+  m.land();
+  REQUIRE(m.form());
+  m.land();
+  CHECK_FALSE(m.form()); // its length is known: nothing follows the third token
+  m.land();
+  CHECK(m.out[1] == alone(request(1, 20, 3).tokens, 3));
+  CHECK(m.ended == std::vector<sequence_id>{1});
+  CHECK(m.batcher.stats().free_blocks == 64);
+}
+
+TEST_CASE("a sequence that ends while a step formed ahead names it gets nothing more") {
+  auto o = small();
+  o.steps_ahead = 1;
+  machine m(o);
+  m.stop_every = 1; // the first token is a stop token
+  m.submit(request(1, 20, 9));
+  REQUIRE(m.form());
+  REQUIRE(m.form());
+  CHECK(m.land().ended == std::vector<sequence_id>{1});
+  CHECK_FALSE(m.batcher.knows(1));
+  CHECK(m.land().ended.empty());
+  CHECK(m.out[1].size() == 1);
+  CHECK(m.batcher.stats().free_blocks == 64);
+  CHECK(m.batcher.stats().generated_tokens == 1);
+}
+
+TEST_CASE("a sequence cancelled in two steps goes with the second") {
+  auto o = small();
+  o.steps_ahead = 1;
+  machine m(o);
+  m.submit(request(1, 20, 9));
+  REQUIRE(m.form());
+  REQUIRE(m.form());
+  CHECK_FALSE(m.batcher.cancel(1));
+  CHECK(m.land().cancelled.empty());
+  CHECK_FALSE(m.form());
+  CHECK(m.land().cancelled == std::vector<sequence_id>{1});
+  CHECK(m.batcher.stats().free_blocks == 64);
+}
+
 TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets alone") {
   std::uint64_t preemptions = 0, hits = 0, copies = 0;
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
@@ -314,7 +372,10 @@ TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets al
     o.max_sequence = 150;
     o.max_running = pick(2, 20);
     o.prefix_cache = pick(0, 3) > 0;
+    if (o.steps_in_flight == 1)
+      o.steps_ahead = pick(0, 1);
     machine m(o);
+    m.stop_every = pick(0, 1) == 0 ? 13 : vocab + 1;
     std::map<sequence_id, sequence_request> wanted;
     std::set<sequence_id> cancelled;
     sequence_id next = 1;
@@ -342,7 +403,7 @@ TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets al
     INFO("seed " << seed);
     for (const auto& [id, r] : wanted)
       if (!cancelled.contains(id))
-        REQUIRE(m.out[id] == alone(r.tokens, r.max_new));
+        REQUIRE(m.out[id] == alone(r.tokens, r.max_new, m.stop_every));
     const auto s = m.batcher.stats();
     REQUIRE(s.running + s.waiting + s.in_flight == 0);
     REQUIRE(s.free_blocks == o.blocks);
