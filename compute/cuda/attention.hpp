@@ -40,12 +40,14 @@ struct query_run {
   std::int32_t position = 0; // of the first row
   std::int32_t table = 0;    // row of kv.tables
 };
-/// Tile t covers rows [64 * tile_index, +64) of runs[tile_run].
+/// Queries of a tile.
+inline constexpr int query_tile_rows = 128;
+/// Covers rows [query_tile_rows * index, + query_tile_rows) of runs[run].
 struct query_tile {
   std::int32_t run = 0;
   std::int32_t index = 0;
 };
-/// Causal attention of runs of queries: tensor cores, 64 queries by 64 positions a tile.
+/// Causal attention of runs of queries: tensor cores. Tiles with more keys come later in `tiles`.
 void prefill_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
                        const query_run* runs, const query_tile* tiles, int tile_count, int heads,
                        cudaStream_t stream);

@@ -67,8 +67,14 @@ public:
                                           static_cast<std::size_t>(local_.vocab));
     }
     host_hidden_ = pinned_buffer<float>(t * h);
-    host_chosen_ = pinned_buffer<std::int32_t>(static_cast<std::size_t>(logit_capacity()));
-    host_choices_ = pinned_buffer<row_choice>(static_cast<std::size_t>(logit_capacity()));
+    for (auto& side : choosing_) {
+      side.tokens = pinned_buffer<std::int32_t>(static_cast<std::size_t>(logit_capacity()));
+      side.choices = pinned_buffer<row_choice>(static_cast<std::size_t>(logit_capacity()));
+      HEXGEN_CUDA_CHECK(cudaEventCreateWithFlags(&side.done, cudaEventDisableTiming));
+    }
+    HEXGEN_CUDA_CHECK(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking));
+    HEXGEN_CUDA_CHECK(cudaEventCreateWithFlags(&fork_, cudaEventDisableTiming));
+    HEXGEN_CUDA_CHECK(cudaEventCreateWithFlags(&join_, cudaEventDisableTiming));
     choices_ = device_buffer<row_choice>(static_cast<std::size_t>(logit_capacity()));
     make_rope_table();
   }
@@ -76,6 +82,9 @@ public:
   ~executor_on_gpu() override {
     cudaStreamSynchronize(stream_);
     graphs_.clear();
+    for (auto event : {choosing_[0].done, choosing_[1].done, fork_, join_})
+      cudaEventDestroy(event);
+    cudaStreamDestroy(side_);
     cudaStreamDestroy(stream_);
   }
 
@@ -410,11 +419,22 @@ private:
       rotate_and_store(r, tokens, stream_);
       const paged_kv kv{k_pool(i),       v_pool(i),       a.tables, buffers_.table_stride(),
                         local_.kv_heads, config_.head_dim};
+      // One reads memory and the other multiplies: side by side they take less than in turn.
+      const bool both = decodes > 0 && tiles > 0;
+      const cudaStream_t beside = both ? side_ : stream_;
+      if (both) {
+        HEXGEN_CUDA_CHECK(cudaEventRecord(fork_, stream_));
+        HEXGEN_CUDA_CHECK(cudaStreamWaitEvent(side_, fork_, 0));
+      }
       if (decodes > 0)
         decode_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.decode_rows, a.lengths,
-                         decodes, local_.heads, splits, pages_each(), scratch_.data(), stream_);
+                         decodes, local_.heads, splits, pages_each(), scratch_.data(), beside);
       prefill_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.runs, a.tiles, tiles,
                         local_.heads, stream_);
+      if (both) {
+        HEXGEN_CUDA_CHECK(cudaEventRecord(join_, side_));
+        HEXGEN_CUDA_CHECK(cudaStreamWaitEvent(stream_, join_, 0));
+      }
       product(attended_.data(), w.output, delta_.data(), tokens, h, q_width());
       reduce(tokens, group);
       rms_norm(hidden_.data(), delta_.data(), w.ffn_norm, normed_.data(), nullptr, tokens, h,
@@ -601,6 +621,8 @@ private:
   gpu_options gpu_;
   local_shape local_;
   cudaStream_t stream_;
+  cudaStream_t side_ = nullptr; // decode attention beside prefill attention
+  cudaEvent_t fork_ = nullptr, join_ = nullptr;
   device_weights weights_;
   gemm gemm_;
   step_buffers buffers_;

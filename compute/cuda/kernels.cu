@@ -178,23 +178,33 @@ __global__ void rotate_kernel(rope_store r, unsigned units) {
     return;
   if (!is_v) {
     const float* angles = r.table + static_cast<std::size_t>(r.positions[token]) * d;
-    auto rotate = [&](float& u, float& v, int i) {
-      const float c = angles[i];
-      const float s = angles[half + i];
+    auto rotate = [](float& u, float& v, float c, float s) {
       const float rotated = u * c - v * s;
       v = u * s + v * c;
       u = rotated;
     };
+    const auto four = [&](int at) { return *reinterpret_cast<const float4*>(angles + at); };
     if (r.interleaved) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        rotate(a[2 * i], a[2 * i + 1], low / 2 + i);
-        rotate(b[2 * i], b[2 * i + 1], high / 2 + i);
-      }
+      auto rotate_pairs = [&](float(&x8)[8], int at) {
+        const float4 c = four(at);
+        const float4 s = four(half + at);
+        rotate(x8[0], x8[1], c.x, s.x);
+        rotate(x8[2], x8[3], c.y, s.y);
+        rotate(x8[4], x8[5], c.z, s.z);
+        rotate(x8[6], x8[7], c.w, s.w);
+      };
+      rotate_pairs(a, low / 2);
+      rotate_pairs(b, high / 2);
     } else {
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
-        rotate(a[i], b[i], low + i);
+      for (int i = 0; i < 8; i += 4) {
+        const float4 c = four(low + i);
+        const float4 s = four(half + low + i);
+        rotate(a[i], b[i], c.x, s.x);
+        rotate(a[i + 1], b[i + 1], c.y, s.y);
+        rotate(a[i + 2], b[i + 2], c.z, s.z);
+        rotate(a[i + 3], b[i + 3], c.w, s.w);
+      }
     }
   }
   __nv_bfloat16* to = x;

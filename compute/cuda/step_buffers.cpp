@@ -31,7 +31,7 @@ step_buffers::arrays step_buffers::place(std::int32_t* base) const {
   a.lengths = take(sequences);
   a.tables = take(2 * sequences * static_cast<std::size_t>(capacity_.blocks_per_sequence));
   a.runs = reinterpret_cast<query_run*>(take(4 * sequences));
-  a.tiles = reinterpret_cast<query_tile*>(take(2 * (tokens / tile_rows + sequences)));
+  a.tiles = reinterpret_cast<query_tile*>(take(2 * (tokens / query_tile_rows + sequences)));
   a.copies = take(2 * static_cast<std::size_t>(capacity_.copies));
   a.chosen = take(rows);
   return a;
@@ -42,13 +42,14 @@ step_buffers::step_buffers(const step_capacity& capacity) : capacity_(capacity) 
   const auto tokens = static_cast<std::size_t>(capacity.tokens);
   const auto sequences = static_cast<std::size_t>(capacity.sequences);
   const auto rows = static_cast<std::size_t>(capacity.logit_rows);
-  ints_ = 3 * even(tokens) + 2 * even(rows) + 2 * even(sequences) +
+  ints_ = 3 * even(tokens) + even(rows) + 2 * even(sequences) +
           even(2 * sequences * static_cast<std::size_t>(capacity.blocks_per_sequence)) +
-          even(4 * sequences) + even(2 * (tokens / tile_rows + sequences)) +
+          even(4 * sequences) + even(2 * (tokens / query_tile_rows + sequences)) +
           even(2 * static_cast<std::size_t>(capacity.copies));
-  host_ = pinned_buffer<std::int32_t>(ints_);
-  device_ = device_buffer<std::int32_t>(ints_);
-  host_arrays_ = place(host_.data());
+  for (auto& side : host_)
+    side = pinned_buffer<std::int32_t>(ints_);
+  device_ = device_buffer<std::int32_t>(ints_ + even(rows));
+  host_arrays_ = place(host_[side_].data());
   device_arrays_ = place(device_.data());
 }
 
@@ -100,7 +101,7 @@ void step_buffers::fill(const step& s, std::span<const std::int32_t> ids, std::u
       ++decodes_;
     } else {
       a.runs[runs] = {tokens_, entry.tokens, entry.position, table};
-      for (int t = 0; t * tile_rows < entry.tokens; ++t)
+      for (int t = 0; t * query_tile_rows < entry.tokens; ++t)
         a.tiles[tiles_++] = {runs, t};
       ++runs;
     }
@@ -114,6 +115,13 @@ void step_buffers::fill(const step& s, std::span<const std::int32_t> ids, std::u
       ++tokens_;
     }
   }
+  // The kernel takes them from the end, the longest first, so that none is left over at the end.
+  std::stable_sort(a.tiles, a.tiles + tiles_, [&](const query_tile& one, const query_tile& two) {
+    const auto keys = [&](const query_tile& t) {
+      return a.runs[t.run].position + t.index * query_tile_rows;
+    };
+    return keys(one) < keys(two);
+  });
   for (int i = tokens_; i < padded_sequences; ++i) {
     a.ids[i] = 0;
     a.positions[i] = 0;

@@ -34,9 +34,9 @@ public:
     std::int32_t *decode_rows, *lengths;   // [sequences]
     std::int32_t* tables;                  // [2 * sequences][blocks_per_sequence]
     query_run* runs;                       // [sequences]
-    query_tile* tiles;                     // [tokens/64 + sequences]
+    query_tile* tiles;                     // [tokens / query_tile_rows + sequences]
     std::int32_t* copies;                  // [copies][2]
-    std::int32_t* chosen;                  // [logit_rows]
+    std::int32_t* chosen;                  // [logit_rows] device only: kept by an upload
   };
   [[nodiscard]] const arrays& device() const { return device_arrays_; }
   [[nodiscard]] int tokens() const { return tokens_; }
