@@ -1,11 +1,14 @@
 #include "compute/cuda/gemm.hpp"
 
 #include "compute/cuda/device_buffer.hpp"
+#include "compute/timed_choices.hpp"
 
 #include <cublasLt.h>
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstring>
 #include <map>
 #include <string>
 #include <tuple>
@@ -18,6 +21,8 @@ namespace {
 struct library {
   decltype(&cublasLtCreate) create;
   decltype(&cublasLtDestroy) destroy;
+  decltype(&cublasLtGetVersion) version;
+  decltype(&cublasLtMatmulAlgoCheck) check;
   decltype(&cublasLtMatmul) matmul;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
   decltype(&cublasLtMatmulDescCreate) desc_create;
@@ -50,6 +55,8 @@ const library& cublaslt() {
     library l{};
     load(handle, "cublasLtCreate", l.create);
     load(handle, "cublasLtDestroy", l.destroy);
+    load(handle, "cublasLtGetVersion", l.version);
+    load(handle, "cublasLtMatmulAlgoCheck", l.check);
     load(handle, "cublasLtMatmul", l.matmul);
     load(handle, "cublasLtMatmulAlgoGetHeuristic", l.heuristic);
     load(handle, "cublasLtMatmulDescCreate", l.desc_create);
@@ -69,6 +76,21 @@ void check_lt(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
     throw std::runtime_error(std::string(what) + " failed with cuBLAS status " +
                              std::to_string(static_cast<int>(status)));
+}
+
+/// Timings hold for a kind of GPU and a version of the library.
+std::filesystem::path choices_file() {
+  const auto folder = timed_choices::folder();
+  int device = 0;
+  cudaDeviceProp p{};
+  if (folder.empty() || cudaGetDevice(&device) != cudaSuccess ||
+      cudaGetDeviceProperties(&p, device) != cudaSuccess)
+    return {};
+  std::string name = p.name;
+  for (char& c : name)
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0)
+      c = '-';
+  return folder / (name + "-cublaslt-" + std::to_string(cublaslt().version()) + ".txt");
 }
 
 /// Everything cuBLASLt needs for one shape.
@@ -98,6 +120,7 @@ struct gemm::impl {
   cublasLtHandle_t handle = nullptr;
   device_buffer<unsigned char> workspace;
   bool timed = true;
+  timed_choices choices{choices_file()};
   std::map<key, std::unique_ptr<plan>> plans;
 
   void run(const void* x, const void* w, void* y, const key& shape, cudaStream_t stream) {
@@ -135,6 +158,11 @@ struct gemm::impl {
     check_lt(lt.layout_create(&p->y, type, static_cast<std::uint64_t>(n),
                               static_cast<std::uint64_t>(m), stride),
              "layout of y");
+    const std::string name = std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k) +
+                             "/" + std::to_string(stride) + ":" +
+                             std::to_string(static_cast<int>(type));
+    if (timed && use_kept(*p, name))
+      return p;
     cublasLtMatmulPreference_t preference = nullptr;
     check_lt(lt.preference_create(&preference), "preference");
     const std::size_t bytes = workspace.bytes();
@@ -152,7 +180,21 @@ struct gemm::impl {
     p->algorithm = found[0].algo;
     if (count > 1)
       p->algorithm = fastest(*p, found, count, x, w, y, stream);
+    if (timed)
+      choices.keep(name, std::as_bytes(std::span(&p->algorithm, 1)));
     return p;
+  }
+
+  /// The algorithm of an earlier start, if the library still takes it.
+  bool use_kept(plan& p, const std::string& name) {
+    const auto kept = choices.find(name, sizeof p.algorithm);
+    if (!kept)
+      return false;
+    std::memcpy(&p.algorithm, kept->data(), kept->size());
+    cublasLtMatmulHeuristicResult_t needs{};
+    return cublaslt().check(handle, p.desc, p.w, p.x, p.y, p.y, &p.algorithm, &needs) ==
+               CUBLAS_STATUS_SUCCESS &&
+           needs.workspaceSize <= workspace.bytes();
   }
 
   cublasLtMatmulAlgo_t fastest(const plan& p, const cublasLtMatmulHeuristicResult_t* found,

@@ -21,7 +21,7 @@ public:
 
   /// y[m, n] = x[m, k] w[n, k]^T, bf16 in, float32 sums. All row-major and contiguous but y, whose
   /// rows are `y_stride` apart. The first call for (m, n, k, type) times the library's candidates
-  /// on `stream` (not while it is being captured) and keeps the fastest.
+  /// on `stream` (not while it is being captured) and keeps the fastest, also for later starts.
   void run(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* y, int m, int n, int k,
            int y_stride, cudaStream_t stream);
   void run(const __nv_bfloat16* x, const __nv_bfloat16* w, float* y, int m, int n, int k,
