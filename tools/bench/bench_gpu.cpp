@@ -75,9 +75,8 @@ std::vector<std::uint32_t> blocks_for(int sequence, int tokens) {
 }
 
 /// Teacher-forced logits at every position, GPU against the CPU's float32 reference.
-bool check_family(const char* name, const model_config& config, int chunk) {
+bool check_family(const char* name, const model_config& config, int chunk, int tokens) {
   const auto model = make_synthetic_model(config, tensor_type::bf16, 7);
-  constexpr int tokens = 150;
   executor_options options;
   options.kernels = kernel_kind::reference;
   options.max_step_tokens = 512;
@@ -91,12 +90,13 @@ bool check_family(const char* name, const model_config& config, int chunk) {
   cpu->allocate_kv(64);
   device->allocate_kv(64);
   std::mt19937 random(3);
-  std::vector<std::int32_t> ids(tokens);
+  const auto count = static_cast<std::size_t>(tokens);
+  std::vector<std::int32_t> ids(count);
   for (auto& id : ids)
     id = static_cast<std::int32_t>(random() % static_cast<unsigned>(config.vocab));
   const auto vocab = static_cast<std::size_t>(config.vocab);
-  std::vector<float> expected(tokens * vocab);
-  std::vector<float> got(tokens * vocab);
+  std::vector<float> expected(count * vocab);
+  std::vector<float> got(count * vocab);
   std::vector<float> hidden(static_cast<std::size_t>(tokens) *
                             static_cast<std::size_t>(config.hidden));
   auto table = blocks_for(0, tokens);
@@ -134,7 +134,8 @@ bool check_family(const char* name, const model_config& config, int chunk) {
   return ok;
 }
 
-bool checks() {
+/// `chunks`: how the positions are cut into steps.
+bool checks(int tokens, std::initializer_list<int> chunks) {
   bool ok = true;
   struct family {
     const char* name;
@@ -154,8 +155,8 @@ bool checks() {
     c.hidden = 256;
     c.ffn = 512;
     c.layers = 3;
-    for (const int chunk : {150, 37, 6, 1})
-      ok = check_family(f.name, c, chunk) && ok;
+    for (const int chunk : chunks)
+      ok = check_family(f.name, c, chunk, tokens) && ok;
   }
   return ok;
 }
@@ -225,6 +226,84 @@ bool check_deterministic() {
   std::printf("check deterministic: %zu of %zu logits differ between a batch of %d and of 1  %s\n",
               unlike, together.size(), sequences, unlike == 0 ? "ok" : "FAILED");
   return unlike == 0;
+}
+
+/// Steps begun before the one in front has ended, their ids the rows that choose them, against the
+/// same steps one by one: the same tokens. Unlike lengths, greedy and drawn, beside a long prompt.
+bool check_ahead() {
+  auto c = tiny_config("llama");
+  c.heads = 8, c.kv_heads = 2, c.head_dim = 128, c.hidden = 256, c.ffn = 512, c.layers = 3;
+  const auto model = make_synthetic_model(c, tensor_type::bf16, 7);
+  constexpr int sequences = 6;
+  constexpr int steps = 40;
+  executor_options options;
+  options.max_step_tokens = 512;
+  options.max_logit_rows = sequences;
+  gpu_options gpu;
+  gpu.max_sequences = sequences;
+  gpu.max_context = 256;
+  auto device = make_gpu_executor(model, whole(c), options, gpu);
+  device->allocate_kv(sequences * 16);
+  device->warm_up();
+  solo_collective alone;
+  std::mt19937 random(5);
+  std::vector<std::int32_t> prompt(64);
+  for (auto& id : prompt)
+    id = static_cast<std::int32_t>(random() % static_cast<unsigned>(c.vocab));
+
+  auto run = [&](bool ahead) {
+    std::vector<std::vector<std::int32_t>> out(sequences);
+    std::vector<int> length(sequences, 0), row_of(sequences, -1); // row: of the step begun before
+    std::vector<std::vector<int>> begun;                          // sequences with rows, in order
+    std::vector<float> none;
+    auto end_one = [&] {
+      std::vector<std::int32_t> tokens(begun.front().size());
+      device->end_choosing(tokens, none);
+      for (std::size_t r = 0; r < tokens.size(); ++r)
+        out[static_cast<std::size_t>(begun.front()[r])].push_back(tokens[r]);
+      begun.erase(begun.begin());
+    };
+    for (int n = 0; n < steps; ++n) {
+      step s;
+      std::vector<std::int32_t> ids;
+      std::vector<row_choice> choices;
+      std::vector<int> rows;
+      for (int q = 0; q < sequences; ++q) {
+        const auto at = static_cast<std::size_t>(q);
+        if (n < 2 * q) // one after the other joins, with its prompt
+          continue;
+        const int tokens = n == 2 * q ? 10 * q + 1 : 1;
+        if (n == 2 * q)
+          ids.insert(ids.end(), prompt.begin(), prompt.begin() + tokens);
+        else
+          ids.push_back(ahead ? -1 - row_of[at] : out[at].back());
+        s.entries.push_back(
+            {static_cast<std::uint64_t>(q), length[at], tokens, 1, blocks_for(q, 256)});
+        length[at] += tokens;
+        row_choice w;
+        w.temperature = q % 2 == 0 ? 0.0F : 0.9F;
+        w.uniform = uniform_draw(7, static_cast<std::uint32_t>(q), static_cast<unsigned>(n));
+        choices.push_back(w);
+        rows.push_back(q);
+      }
+      for (std::size_t r = 0; r < rows.size(); ++r)
+        row_of[static_cast<std::size_t>(rows[r])] = static_cast<int>(r);
+      device->begin_choosing(s, ids, {}, choices, alone);
+      begun.push_back(rows);
+      if (!ahead || begun.size() == 2)
+        end_one();
+    }
+    while (!begun.empty())
+      end_one();
+    return out;
+  };
+  const auto one_by_one = run(false);
+  const auto ahead = run(true);
+  const bool ok = one_by_one == ahead;
+  std::printf("check ahead: the tokens of %d steps begun ahead are those of the same steps one by "
+              "one  %s\n",
+              steps, ok ? "ok" : "FAILED");
+  return ok;
 }
 
 /// Tokens chosen on the device against the CPU's token_selector on the same logits: temperature,
@@ -483,7 +562,9 @@ int main(int argc, char** argv) {
   // Measured ceilings: dense bf16 about 800 TFLOP/s on both; memory by card.
   const double memory = gpus[0].name.find("H200") != std::string::npos ? 4.64 : 3.0;
   bool ok = true;
-  // bench_gpu [check | llama-2-7b | llama-3-8b] [profile | serve] [deterministic] [batch...]
+  // bench_gpu [check | racecheck | llama-2-7b | llama-3-8b] [profile | serve] [deterministic]
+  // [batch...]; racecheck: what compute-sanitizer's tool of that name gets through, without
+  // cuBLASLt
   std::string only;
   auto mode = bench_mode::rates;
   bool deterministic = false;
@@ -504,7 +585,9 @@ int main(int argc, char** argv) {
   if (batches.empty())
     batches = {1, 8, 32, 64, 128, 256};
   if (only.empty() || only == "check")
-    ok = check_choices() && checks() && check_deterministic();
+    ok = check_choices() && check_ahead() && checks(150, {150, 37, 6, 1}) && check_deterministic();
+  if (only == "racecheck")
+    ok = checks(12, {3, 1});
   for (const char* name : {"llama-2-7b", "llama-3-8b"})
     if (only.empty() || only == name)
       bench_shape(name, memory, 800, batches, mode, deterministic);
