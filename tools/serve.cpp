@@ -19,7 +19,8 @@ struct serve_flags {
   std::vector<std::string> devices, cors;
   int port = 8000, fabric_port = 7600;
   std::string max_len = "0", kv_tokens = "2048";
-  int max_step_tokens = 512, max_running = 64, max_queued = 1024, max_replicas = 0;
+  int max_step_tokens = 0, max_running = 0; // 0: by this machine's devices
+  int max_queued = 1024, max_replicas = 0;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
   double shutdown_s = 30, recovery_s = 300;
   std::string journal;
@@ -59,15 +60,25 @@ void require_key(const serve_flags& f) {
                         ") needs a client's secret: give --api-key or HEXGEN_API_KEY");
 }
 
-std::vector<std::string> child_command(const serve_flags& f) {
+/// A GPU reads its weights once for many tokens: it is given more of them.
+void fill_widths(serve_flags& f, bool has_gpu) {
+  if (f.max_step_tokens == 0)
+    f.max_step_tokens = has_gpu ? 2048 : 512;
+  if (f.max_running == 0)
+    f.max_running = has_gpu ? 256 : 64;
+}
+
+std::vector<std::string> child_command(const serve_flags& f, bool& has_gpu) {
   if (f.devices.size() == 1 && f.devices[0] == "none")
     return {};
   std::vector<std::string> out{"/proc/self/exe", "join", "--name",
                                f.name.empty() ? host_name() : f.name};
   for (const auto& d : f.devices.empty() ? default_devices() : f.devices) {
     const auto device = parse_device(d, 0); // what is wrong is said here and not by the child
-    if (device.options.kind == "cuda")
+    if (device.options.kind == "cuda") {
       check_gpu(device);
+      has_gpu = true;
+    }
     out.insert(out.end(), {"--device", d});
   }
   if (!f.fabric.zone.empty())
@@ -78,10 +89,13 @@ std::vector<std::string> child_command(const serve_flags& f) {
   return out;
 }
 
-int serve(const serve_flags& f) {
+int serve(serve_flags f) {
   actors::stop_signal stop; // before any thread
   require_key(f);
   actors::serve_process_options o;
+  bool has_gpu = false;
+  o.child = child_command(f, has_gpu);
+  fill_widths(f, has_gpu);
   o.model_path = compute::resolve_model(f.model);
   if ((std::filesystem::path(o.model_path).extension() == ".yaml") != f.random_weights)
     throw usage_error("a shape (.yaml) and --random-weights go together");
@@ -129,7 +143,6 @@ int serve(const serve_flags& f) {
   c.settings.max_queued = static_cast<std::uint32_t>(f.max_queued);
   c.goal.max_replicas = f.max_replicas;
   c.layout = parse_layout(f.stages, f.layers, f.placement);
-  o.child = child_command(f);
   o.child_environment = {"HEXGEN_CLUSTER_TOKEN=" + o.fabric.cluster_token};
   return actors::run_serve(std::move(o), stop);
 }
@@ -166,10 +179,12 @@ void add_serve(CLI::App& app, action& chosen) {
                        "Most tokens of a sequence, such as 4096 or 4k; 0: the model's own"));
   env(verb->add_option("--kv-tokens", f->kv_tokens,
                        "Positions that a replica must have KV memory for at least"));
-  env(verb->add_option("--max-num-batched-tokens", f->max_step_tokens, "Most tokens of one step"))
-      ->check(CLI::Range(1, 65536));
-  env(verb->add_option("--max-num-seqs", f->max_running, "Most sequences of one step"))
-      ->check(CLI::Range(1, 4096));
+  env(verb->add_option("--max-num-batched-tokens", f->max_step_tokens,
+                       "Most tokens of one step; 0: 512, with a GPU here 2048"))
+      ->check(CLI::Range(0, 65536));
+  env(verb->add_option("--max-num-seqs", f->max_running,
+                       "Most sequences of one step; 0: 64, with a GPU here 256"))
+      ->check(CLI::Range(0, 4096));
   env(verb->add_option(
           "--max-num-queued-reqs", f->max_queued,
           "Most sequences of a replica that wait for a place among those; past it: 429"))

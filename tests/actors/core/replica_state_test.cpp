@@ -226,11 +226,11 @@ TEST_CASE("tokens tell how long their request waited for its first step") {
   auto effects = r.submit(77, request(1, 10, 1), 1000);
   r.submit(77, request(2, 10, 2), 1200);
   effects = r.step_result(stage.run(only<send_step>(effects).at(0).message), 1500);
-  CHECK(only<send_chunk>(effects).at(0).message.queued_us == 0);
+  CHECK(only<send_chunks>(effects).at(0).chunks.at(0).queued_us == 0);
   effects = r.step_result(stage.run(only<send_step>(effects).at(0).message), 1900);
-  CHECK(only<send_chunk>(effects).at(0).message.queued_us == 300);
+  CHECK(only<send_chunks>(effects).at(0).chunks.at(0).queued_us == 300);
   effects = r.step_result(stage.run(only<send_step>(effects).at(0).message), 2500);
-  CHECK(only<send_chunk>(effects).at(0).message.queued_us == 300); // not since the last step
+  CHECK(only<send_chunks>(effects).at(0).chunks.at(0).queued_us == 300); // not since the last step
   const auto s = r.status();
   CHECK(s.steps == 3);
   CHECK(s.step_tokens == 21);
