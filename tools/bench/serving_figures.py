@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Figures of one serving engine, from real processes.
 
-usage: serving_figures.py prefix|cancel|three [--rounds N] [--clients N]
+usage: serving_figures.py prefix|cancel|three|host [--rounds N] [--clients N]
 
 prefix  time to the first token of a prompt of 1,000 shared tokens and 24 of its own, when the
         shared ones are new and when another request brought them; the answers must equal those of a
@@ -10,15 +10,19 @@ cancel  how long blocks stay taken when a client hangs up: a prompt that needs m
         waits for another one's blocks; what it waits longer than alone is the cancel's time.
 three   three unlike agents of one thread (speeds 0.6, 0.4, 0.25) under load, against the bound that
         their own rates under that load allow: if every device worked all the time.
+host    what a token costs the host beside the device: processor time of each process while a model
+        of next to no size (one layer of 64) answers --clients (256 is the widest step) at once.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -168,14 +172,60 @@ def three(args):
     return 0
 
 
+def thread_seconds(pid):
+    """Processor time of each of the process's threads, by name and number."""
+    out = {}
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        name, rest = task.joinpath("stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        user, system = rest.split()[11:13]
+        out[f"{name} {task.name}"] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return out
+
+
+def host(args):
+    output = 256
+    with tempfile.TemporaryDirectory() as folder:
+        shape = pathlib.Path(folder) / "tiny.yaml"
+        shape.write_text("{name: tiny, architecture: llama, layers: 1, hidden: 64, heads: 1, kv_heads: 1, "
+                         "ffn: 256, vocab: 2048, bytes_per_parameter: 2}\n")
+        os.environ["HEXGEN_MODEL"] = str(shape)
+        with harness.Cluster(agents=("cpu:threads=1",),
+                             serve=("--random-weights", "--chat-template", "llama2", "--max-num-seqs",
+                                    str(args.clients), "--max-num-batched-tokens", "4096",
+                                    "--kv-tokens", str(args.clients * (output + 32)))) as cluster:
+            def bench(seed):
+                code, text, errors = cluster.command(
+                    "bench", "--url", f"http://{cluster.host}:{cluster.port}", "--json", "--seed", str(seed),
+                    "--num-prompts", str(args.clients), "--max-concurrency", str(args.clients),
+                    "--random-input-len", "16", "--random-output-len", str(output), "--token-ids", "10:2000",
+                    timeout=300)
+                if code != 0:
+                    raise RuntimeError(errors)
+                return json.loads(text)
+
+            bench(1)
+            pids = {p.name: p.child.pid for p in cluster.processes}
+            before = {name: thread_seconds(pid) for name, pid in pids.items()}
+            tokens = sum(bench(seed)["total_output_tokens"] for seed in range(2, 2 + args.rounds))
+            after = {name: thread_seconds(pid) for name, pid in pids.items()}
+    for name in pids:
+        spent = {t: s - before[name].get(t, 0) for t, s in after[name].items()}
+        rank = sum(s for t, s in spent.items() if t.startswith("hexgen-rank"))
+        rest = sum(spent.values()) - rank
+        print(f"{name}: {rest / tokens * 1e6:.2f} us a token, {rest / tokens * args.clients * 1e6:.0f} us a step of "
+              f"{args.clients}" + (f"; the rank's thread, which computes, {rank / tokens * 1e6:.2f} us" if rank else ""))
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prefix", "cancel", "three"))
+    parser.add_argument("what", choices=("prefix", "cancel", "three", "host"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--clients", type=int)
     args = parser.parse_args()
-    return {"prefix": prefix, "cancel": cancel, "three": three}[args.what](args)
+    args.clients = args.clients or {"three": 12, "host": 256}.get(args.what)
+    return {"prefix": prefix, "cancel": cancel, "three": three, "host": host}[args.what](args)
 
 
 if __name__ == "__main__":
