@@ -119,6 +119,9 @@ integration_with() {
   local python=.venv-tests/bin/python line
   [[ -x $python ]] || python3 -m venv .venv-tests || { count 0 1 "making a virtual environment"; return; }
   "$python" -m pip install -q openai || { count 0 1 "installing the OpenAI client from PyPI"; return; }
+  if [[ ${HEXGEN_LONG:-0} -eq 1 ]]; then
+    "$python" -m pip install -q 'schemathesis>=4,<5' || { count 0 1 "installing schemathesis from PyPI"; return; }
+  fi
   HEXGEN_BUILD=$PWD/$1 "$python" tests/integration/run.py | tee "$1/integration.log"
   line="$(tail -1 "$1/integration.log")"
   if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then

@@ -34,15 +34,16 @@ std::string read_response_format(const json& body, std::string_view text) {
   const auto* type = format->is_object() ? field(*format, "type") : nullptr;
   if (type == nullptr || !type->is_string())
     throw bad_format(" must be an object with a type");
+  const auto* holder = field(*format, "json_schema");
+  if (holder != nullptr && !holder->is_object())
+    throw bad_format(".json_schema must be an object");
   if (*type == "text")
     return {};
   if (*type == "json_object")
     return "json_object";
   if (*type != "json_schema")
     throw bad_format(".type must be text, json_object or json_schema");
-  const auto* holder = field(*format, "json_schema");
-  const auto* schema =
-      holder != nullptr && holder->is_object() ? field(*holder, "schema") : nullptr;
+  const auto* schema = holder != nullptr ? field(*holder, "schema") : nullptr;
   if (schema == nullptr || !(schema->is_object() || schema->is_boolean()))
     throw bad_format(".json_schema.schema must be an object");
   // Before it is parsed again: keeping order makes many keys dear.

@@ -29,20 +29,36 @@ std::string llama_form(const json& body, const served_model& model) {
   return dump(reply);
 }
 
+/// The one of the fields that say what to tokenize.
+const char* given_text(const json& body) {
+  const char* given = nullptr;
+  for (const char* name : {"prompt", "messages", "content"}) {
+    if (field(body, name) == nullptr)
+      continue;
+    if (given != nullptr)
+      throw bad_parameter(name, std::string(name) + " and " + given + " exclude each other");
+    given = name;
+  }
+  if (given == nullptr)
+    throw bad_parameter("prompt", "prompt, messages or content is missing");
+  return given;
+}
+
 } // namespace
 
 std::string tokenize_json(const json& body, const served_model& model) {
-  if (field(body, "content") != nullptr)
+  const std::string_view given = given_text(body);
+  for (const char* name :
+       {"add_special_tokens", "return_token_strs", "add_special", "with_pieces", "parse_special"})
+    (void)bool_field(body, name); // what the other form would read must be right too
+  if (given == "content")
     return llama_form(body, model);
   std::vector<compute::token_id> ids;
-  if (field(body, "messages") != nullptr) {
+  if (given == "messages")
     ids = chat_prompt(body, model);
-  } else {
-    const auto text = string_field(body, "prompt");
-    if (!text)
-      throw bad_parameter("prompt", "prompt, messages or content is missing");
-    ids = model.tokens->encode(*text, true, bool_field(body, "add_special_tokens").value_or(true));
-  }
+  else
+    ids = model.tokens->encode(*string_field(body, "prompt"), true,
+                               bool_field(body, "add_special_tokens").value_or(true));
   nlohmann::ordered_json reply;
   reply["count"] = ids.size();
   reply["max_model_len"] = model.context;
