@@ -14,6 +14,7 @@ transport::frame control(proto::message_type type, const Message& m) {
 }
 
 constexpr std::size_t most_drains = 256; // being carried out
+constexpr time_ms joining_ms = 5'000;    // for nodes to find a coordinator that restarted
 
 transport::frame refused_frame(const std::string& why) {
   proto::refused m;
@@ -128,7 +129,7 @@ void coordinator_state::join(const transport::peer_info& peer, const transport::
   take(std::move(g), now, fx);
   // A drain of another coordinator's goes on here.
   if (m.draining() && !outcome.rejoined && drains_.size() < most_drains) {
-    drains_.push_back({0, 0, m.name()});
+    drains_.push_back({0, 0, m.name(), now});
     want_plan(urgency::repair, m.name() + " is being drained", now);
   }
   links_deadline_ = now + options_.links_ms;
@@ -235,7 +236,7 @@ void coordinator_state::drain_node(transport::peer_id peer, const transport::fra
   if (!m.ParseFromString(f.head))
     return;
   if (drains_.size() < most_drains && membership_.set_draining(m.node(), true)) {
-    drains_.push_back({peer, m.id(), m.node()});
+    drains_.push_back({peer, m.id(), m.node(), now});
     fx.log.push_back("event=drain_node node=" + m.node());
     want_plan(urgency::repair, m.node() + " is drained", now);
     return;
@@ -247,25 +248,29 @@ void coordinator_state::drain_node(transport::peer_id peer, const transport::fra
 }
 
 // A drained node may go when no generation is on it; a drain that leaves nothing to serve with is
-// taken back.
+// taken back. One of another coordinator's may have been refused there, unheard by the node: it is
+// judged once the others have had the time to join.
 void coordinator_state::answer_drains(time_ms now, coordinator_effects& fx) {
   if (wanted_ != urgency::none || search_ != 0)
     return;
   std::erase_if(drains_, [&](const drain_wait& d) {
     const bool empty = !generations_.uses(d.node);
-    const bool hopeless = !empty && !plan_.feasible;
+    const bool inherited = d.peer == 0;
+    if (inherited && empty && !plan_.feasible && now < d.since + joining_ms)
+      return false;
+    const bool hopeless = !plan_.feasible && (!empty || inherited);
     if (!empty && !hopeless)
       return false;
     proto::drain_reply reply;
     reply.set_id(d.id);
-    reply.set_done(empty);
-    reply.set_message(empty ? d.node + " is drained and may be stopped"
-                            : "without " + d.node + " nothing can serve: " + missing_);
+    reply.set_done(!hopeless);
+    reply.set_message(!hopeless ? d.node + " is drained and may be stopped"
+                                : "without " + d.node + " nothing can serve: " + missing_);
     if (hopeless) {
       membership_.set_draining(d.node, false);
       want_plan(urgency::improve, d.node + " is not drained after all", now);
     }
-    fx.log.push_back("event=drain_answered node=" + d.node + " done=" + (empty ? "1" : "0"));
+    fx.log.push_back("event=drain_answered node=" + d.node + " done=" + (hopeless ? "0" : "1"));
     if (d.peer != 0)
       fx.sends.emplace_back(d.peer, control(proto::DRAIN_REPLY, reply));
     return true;

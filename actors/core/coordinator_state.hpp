@@ -105,6 +105,7 @@ private:
     transport::peer_id peer = 0; // who asked; 0: nobody waits for the answer
     std::uint64_t id = 0;
     std::string node;
+    time_ms since = 0; // this coordinator knows of it
   };
   std::vector<drain_wait> drains_;
   straggler_watch stragglers_;
