@@ -103,8 +103,10 @@ class Pressure(unittest.TestCase):
     def test_ten_times_what_fits(self):
         """Whoever finds no place hears so; nobody hangs; memory stays; places are used to the end."""
         seconds, places, waiting = (60, 4, 4) if LONG else (8, 4, 4)
-        with harness.Cluster(agents=("cpu:threads=2",), serve=(
-                "--max-num-seqs", str(places), "--max-num-queued-reqs", str(waiting))) as cluster:
+        # Little memory, so that the first load touches all of the KV pool: its pages are taken when first used.
+        with harness.Cluster(agents=("cpu:threads=2,memory=125MiB",), serve=(
+                "--max-num-seqs", str(places), "--max-num-queued-reqs", str(waiting), "--max-model-len", "256",
+                "--kv-tokens", "256")) as cluster:
 
             def load(clients, for_s):
                 accepted, refused, wrong = [], [], []
