@@ -5,6 +5,7 @@
 #include "actors/data/link_collective.hpp"
 #include "actors/data/node_links.hpp"
 #include "tools/bench/hop_channel.hpp"
+#include "tools/bench/median.hpp"
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
@@ -111,12 +112,6 @@ private:
   std::unique_ptr<actors::link_collective> group_;
   std::unique_ptr<transport::fabric> fabric_; // last: its thread uses the rest
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 // Rank r dials those before it, whose addresses its parent tells.
 void serve(int rank, int ranks, std::size_t floats) {

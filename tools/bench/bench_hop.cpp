@@ -2,6 +2,7 @@
 //   bench_hop [--runs 10] [--wake event|spin|busy] [--quick] [--links fabric] [--json]
 // A hop is half a round trip: device thread, queue, link, queue, device thread of another process.
 #include "tools/bench/hop_side.hpp"
+#include "tools/bench/median.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -61,12 +62,6 @@ std::unique_ptr<hop_driver> make_driver(hop_kind kind, wakeup wake, const hop_ch
   if (kind == to_text(hop_kind::raw_tcp))
     serve_raw_tcp(channel);
   serve_fabric(kind == to_text(hop_kind::fabric_ucx), wake, channel);
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
 struct figures {
