@@ -1,13 +1,12 @@
 #include "tools/planning/batched_search.hpp"
 
 #include "scheduler/batch_judge.hpp"
+#include "tools/planning/in_parallel.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <limits>
-#include <thread>
 
 namespace hexgen::tools {
 
@@ -31,22 +30,6 @@ struct candidate {
   std::vector<scheduler::pipeline> lines;
   double value = -infinity;
 };
-
-/// Calls `work(i)` for every i below `count` on `threads` threads.
-template <class Work>
-void in_parallel(std::size_t count, int threads, Work&& work) {
-  std::atomic<std::size_t> next{0};
-  const auto run = [&] {
-    for (auto i = next++; i < count; i = next++)
-      work(i);
-  };
-  std::vector<std::thread> others;
-  for (int i = 1; i < threads; ++i)
-    others.emplace_back(run);
-  run();
-  for (auto& one : others)
-    one.join();
-}
 
 } // namespace
 

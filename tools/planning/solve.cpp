@@ -6,6 +6,7 @@
 #include "scheduler/upper_bound.hpp"
 #include "tools/planning/batched_search.hpp"
 #include "tools/planning/explain.hpp"
+#include "tools/planning/in_parallel.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -14,7 +15,6 @@
 #include <cstdio>
 #include <limits>
 #include <mutex>
-#include <thread>
 
 namespace hexgen::tools {
 
@@ -82,7 +82,7 @@ scheduler::search_result search_islands(const scheduler::cost_model& costs,
   std::vector<scheduler::search_result> results(static_cast<std::size_t>(islands));
   std::mutex printing;
   double shown = -std::numeric_limits<double>::infinity();
-  const auto run = [&](std::size_t island) {
+  in_parallel(results.size(), islands, [&](std::size_t island) {
     auto mine = setting;
     mine.seed = setting.seed + 7919 * island;
     mine.stop = [&] { return stop_asked || since(start) > seconds; };
@@ -96,13 +96,7 @@ scheduler::search_result search_islands(const scheduler::cost_model& costs,
       };
     scheduler::layout_book book(costs, workload.kinds, layouts);
     results[island] = scheduler::search_groups(book, workload, mine);
-  };
-  std::vector<std::thread> threads;
-  for (std::size_t i = 1; i < results.size(); ++i)
-    threads.emplace_back(run, i);
-  run(0);
-  for (auto& thread : threads)
-    thread.join();
+  });
   // All winners are judged on one stream that no search has seen.
   scheduler::layout_book book(costs, workload.kinds, layouts);
   scheduler::group_judge judge(book, workload, setting, setting.final_requests,
