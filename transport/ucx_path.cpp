@@ -65,7 +65,9 @@ bool ucx_path::receive() {
     const std::lock_guard lock(worker_->mutex());
     if (owner_ == nullptr)
       return false;
-    while (turns < progress_turns && worker_->progress())
+    // A whole frame is handed over at once: its consumer waits, and one that gives a large
+    // payload's memory back before the next arrives lets that one use what the cache holds.
+    while (turns < progress_turns && !whole() && worker_->progress())
       ++turns;
   }
   // Without the worker's lock: whoever a frame wakes may want to send at once.
@@ -189,8 +191,12 @@ void ucx_path::on_fetched(std::uint64_t number, const std::string& error) {
   full.whole = true; // delivered when the worker has been progressed
 }
 
+bool ucx_path::whole() const {
+  return open_ && owner_ != nullptr && !slots_.empty() && slots_.front().whole;
+}
+
 void ucx_path::deliver() {
-  while (open_ && owner_ != nullptr && !slots_.empty() && slots_.front().whole) {
+  while (whole()) {
     received_frame content = std::move(slots_.front().content);
     slots_.pop_front();
     ++next_receive_;

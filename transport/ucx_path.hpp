@@ -77,6 +77,7 @@ private:
 
   [[nodiscard]] bool can_send() const;
   void send(frame f);
+  [[nodiscard]] bool whole() const; // the next in order, and may be delivered
   void deliver();
   bool on_ucx(const ucx_arrival& a) override;
   void on_fetched(std::uint64_t number, const std::string& error);

@@ -54,6 +54,7 @@ public:
     options.zone = ucx ? "" : "-";
     options.wake = wake;
     options.window_bytes = 1U << 30; // the benchmark's depth is the bound
+    options.send_queue_bytes = 1U << 30;
     if (listens)
       options.listen_host = "127.0.0.1";
     link_ = make_fabric(options, *this);
