@@ -209,13 +209,7 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
     } else if (auto* release = std::get_if<act::release_rank>(&e)) {
       timer(net_.chance.in(100, 20'000), [this, r = *release] { release_rank(r); });
     } else if (auto* abort = std::get_if<act::abort_rank>(&e)) {
-      // A poisoned generation runs no further step here.
-      if (const auto r = ranks_.find({abort->id.replica, abort->id.generation}); r != ranks_.end())
-        r->second.aborted = true;
-      std::erase_if(queue_, [&](const auto& s) {
-        return key{s->message.replica, s->message.generation} ==
-               key{abort->id.replica, abort->id.generation};
-      });
+      abort_rank({abort->id.replica, abort->id.generation});
     } else if (auto* start = std::get_if<act::start_replica>(&e)) {
       auto o = start->options;
       o.prefix_key = {net_.chance.draw(), net_.chance.draw()};
@@ -237,11 +231,18 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
   }
 }
 
-void simulated_agent::release_rank(const actors::agent_do::release_rank& r) {
-  const key who{r.id.replica, r.id.generation};
+/// A poisoned generation runs no further step here.
+void simulated_agent::abort_rank(const key& who) {
+  if (const auto r = ranks_.find(who); r != ranks_.end())
+    r->second.aborted = true;
   std::erase_if(queue_, [&](const auto& s) {
     return key{s->message.replica, s->message.generation} == who;
   });
+}
+
+void simulated_agent::release_rank(const actors::agent_do::release_rank& r) {
+  const key who{r.id.replica, r.id.generation};
+  abort_rank(who);
   if (step_of_ == who && running_ && deaf_ && hung_until_ > net_.now()) {
     timer(20'000, [this, r] { release_rank(r); }); // its thread is waited for
     return;

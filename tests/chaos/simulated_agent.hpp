@@ -76,6 +76,7 @@ private:
   void carry_out(actors::agent_effects effects);
   void carry_out(const key& who, actors::replica_effects effects);
   void prepare(const actors::agent_do::prepare_rank& what);
+  void abort_rank(const key& who);
   void release_rank(const actors::agent_do::release_rank& what);
   void take_step(std::shared_ptr<const step_packet> p);
   void run_next();
