@@ -154,8 +154,13 @@ TEST_CASE("what cannot be returned to is refused") {
   error_of(*gateway.ask("r1", "2"), 400);
   error_of(*gateway.ask("r1", "x"), 400);
   error_of(*gateway.ask("r1", "1", {{"prompt", "y"}, {"stream", true}}), 409);
-  CHECK_THROWS_WITH(actors::answer_journal(at.path.string(), 1s),
-                    Catch::Contains("in use by another gateway"));
+  std::string why;
+  try {
+    const actors::answer_journal second(at.path.string(), 1s);
+  } catch (const std::exception& e) {
+    why = e.what();
+  }
+  CHECK(why.find("in use by another gateway") != std::string::npos);
   api_fixture without;
   error_of(*without.post("/v1/completions", asked, {{"x-request-id", "r"}, {"last-event-id", "1"}}),
            404);
