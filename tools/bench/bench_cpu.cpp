@@ -54,7 +54,13 @@ double read_rate(std::size_t bytes, int threads, double budget_s) {
     on_threads(threads, [&](int t) {
       const std::size_t share = buffer.size() / static_cast<std::size_t>(threads);
       const auto* begin = buffer.data() + share * static_cast<std::size_t>(t);
-      sums[static_cast<std::size_t>(t)] += std::accumulate(begin, begin + share, std::uint64_t{0});
+      // One word of each line brings the line; arithmetic must not be what is measured.
+      constexpr std::size_t line = 8, lines = 8;
+      std::uint64_t some[lines] = {};
+      for (std::size_t i = 0; i + line * lines <= share; i += line * lines)
+        for (std::size_t j = 0; j < lines; ++j)
+          some[j] += begin[i + j * line];
+      sums[static_cast<std::size_t>(t)] += std::accumulate(some, some + lines, std::uint64_t{0});
     });
   });
   if (sums[0] == 0)
@@ -91,6 +97,39 @@ double byte_peak(int threads, double budget_s) {
     });
   });
   return threads * static_cast<double>(rounds) * 12 * 64 * 2 / seconds;
+}
+
+/// `rounds` products of four pairs of full tiles: 16 x 64 bytes by 64 x 16.
+[[gnu::target("amx-tile,amx-int8")]] void dot_tiles(std::int64_t rounds) {
+  struct alignas(64) {
+    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shape;
+  asm volatile("" ::"r"(&shape) : "memory"); // g++ 12 may drop the stores before the load
+  _tile_loadconfig(&shape);
+  alignas(64) static const std::int8_t ones[16 * 64] = {1};
+  _tile_loadd(4, ones, 64);
+  _tile_loadd(5, ones, 64);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (std::int64_t i = 0; i < rounds; ++i) {
+    _tile_dpbusd(0, 4, 5);
+    _tile_dpbusd(1, 4, 5);
+    _tile_dpbusd(2, 4, 5);
+    _tile_dpbusd(3, 4, 5);
+  }
+  _tile_release();
+}
+
+/// The same of the tile unit, which the executor's level has the system's leave to use.
+double tile_peak(int threads, double budget_s) {
+  constexpr std::int64_t rounds = 200'000;
+  const double seconds =
+      best_s(budget_s, [&] { on_threads(threads, [&](int) { dot_tiles(rounds); }); });
+  return threads * static_cast<double>(rounds) * 4 * 16 * 16 * 64 * 2 / seconds;
 }
 #endif
 
@@ -149,7 +188,9 @@ int main(int argc, char** argv) {
        3.0 * c.hidden * c.ffn);
 
   const double read = read_rate(static_cast<std::size_t>(weight_bytes), options.threads, budget_s);
-  const double peak = byte_peak(options.threads, budget_s);
+  const bool tiles = cpu_levels().front() == "amx";
+  const double peak =
+      tiles ? tile_peak(options.threads, budget_s) : byte_peak(options.threads, budget_s);
   std::printf("%s, %d thread(s): %.1f MB packed, read %.1f GB/s, byte peak %.0f GOP/s\n",
               cpu_levels().front().c_str(), options.threads, weight_bytes / 1e6, read / 1e9,
               peak / 1e9);
