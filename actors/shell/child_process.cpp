@@ -42,9 +42,16 @@ void child_process::start() {
       envp.push_back(*e);
   }
   envp.push_back(nullptr);
+  // A signal to the child must not run this process's handlers in it: they would write to
+  // descriptors that the two share until exec.
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child == 0) {
+    for (int s = 1; s < NSIG; ++s)
+      ::signal(s, SIG_DFL);
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != parent)
       ::_exit(1); // the parent ended in between
@@ -54,6 +61,7 @@ void child_process::start() {
     ::execve(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   started_ms_ = now_ms();
   if (child < 0) {
     ++failures_;
