@@ -69,7 +69,7 @@ function(hexgen_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 600)
     if(HEXGEN_SANITIZE) # several times as slow, and whole minutes of it are the goldens
-      set(ARG_TIMEOUT 1500)
+      set(ARG_TIMEOUT 3600)
     endif()
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT})

@@ -18,14 +18,15 @@ std::string dial_error(node& dialler, const std::string& address) {
   dialler.link->dial(address);
   if (!dialler.seen.wait([&] { return !dialler.seen.failed.empty(); }))
     return "no answer";
-  CHECK(dialler.seen.failed.at(0).first == address);
-  return dialler.seen.failed.at(0).second;
+  const auto failed = dialler.seen.read([&] { return dialler.seen.failed.at(0); });
+  CHECK(failed.first == address);
+  return failed.second;
 }
 
 std::string refusal(node& listener, std::size_t count = 1) {
   if (!listener.seen.wait([&] { return listener.seen.refused.size() >= count; }))
     return "none";
-  return listener.seen.refused.at(count - 1).second;
+  return listener.seen.read([&] { return listener.seen.refused.at(count - 1).second; });
 }
 
 fabric_options client_options(const std::string& name, const std::string& key) {
