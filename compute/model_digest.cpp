@@ -8,8 +8,6 @@ namespace hexgen::compute {
 
 namespace {
 
-constexpr std::size_t sample_bytes = 256;
-
 /// Fields of fixed width and texts with their length, so that no two messages read alike.
 class field_hash {
 public:
@@ -66,7 +64,7 @@ digest model_digest(const model_file& model) {
   for (const auto* tensor : order) {
     hash.add(tensor->name);
     add_table_entry(hash, *tensor);
-    hash.add(tensor->bytes.first(std::min(sample_bytes, tensor->bytes.size())));
+    hash.add(tensor->bytes.first(std::min(digest_sample_bytes, tensor->bytes.size())));
   }
   return hash.finish();
 }

@@ -6,7 +6,10 @@
 
 namespace hexgen::compute {
 
-/// Of the configuration, the tensor table (names, types, shapes) and the first 256 bytes of every
+/// Of each tensor, for model_digest.
+inline constexpr std::size_t digest_sample_bytes = 256;
+
+/// Of the configuration, the tensor table (names, types, shapes) and the first bytes of every
 /// tensor: cheap (one page of each tensor is read), and different for two trainings of one
 /// architecture. The model's name and the tensors' order do not matter.
 /// Equal digests say "very likely the same file"; what is loaded is decided by tensor_digest.

@@ -34,8 +34,7 @@ public:
 
   [[nodiscard]] const device_options& options() const override { return options_; }
 
-  void prepare(rank_spec spec, std::shared_ptr<const compute::model_file> model,
-               std::shared_ptr<const compute::tokenizer> tokens,
+  void prepare(rank_spec spec, model_source model, std::shared_ptr<const compute::tokenizer> tokens,
                std::function<void(prepare_result)> done) override {
     const generation_key key{spec.replica, spec.generation};
     {
@@ -44,7 +43,7 @@ public:
     }
     enqueue([this, key, spec = std::move(spec), model = std::move(model),
              tokens = std::move(tokens), done = std::move(done)]() mutable {
-      done(load(key, std::move(spec), std::move(model), std::move(tokens)));
+      done(load(key, std::move(spec), model, std::move(tokens)));
     });
   }
 
@@ -198,14 +197,13 @@ private:
     return used;
   }
 
-  prepare_result load(const generation_key& key, rank_spec spec,
-                      std::shared_ptr<const compute::model_file> model,
+  prepare_result load(const generation_key& key, rank_spec spec, const model_source& source,
                       std::shared_ptr<const compute::tokenizer> tokens) {
     prepare_result result;
     const std::uint64_t used = memory_in_use(key);
     const std::uint64_t budget = options_.memory_bytes > used ? options_.memory_bytes - used : 0;
     try {
-      const executor_request wanted{model, spec.part, spec.executor, spec.max_sequence,
+      const executor_request wanted{source(spec.part), spec.part, spec.executor, spec.max_sequence,
                                     spec.deterministic};
       result.memory = backend_->memory(wanted);
       const std::uint64_t need = result.memory.weight_bytes + result.memory.activation_bytes +

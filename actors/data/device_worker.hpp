@@ -39,6 +39,10 @@ struct rank_spec {
   bool deterministic = false; // of a GPU: bits do not depend on the batch
 };
 
+/// The model with the weights of the shard there; on the loader thread, may take long and throw.
+using model_source =
+    std::function<std::shared_ptr<const compute::model_file>(const compute::shard&)>;
+
 struct prepare_result {
   std::string error; // empty: loaded
   compute::executor_memory memory;
@@ -66,7 +70,7 @@ class device_worker {
 public:
   virtual ~device_worker() = default;
   [[nodiscard]] virtual const device_options& options() const = 0;
-  virtual void prepare(rank_spec spec, std::shared_ptr<const compute::model_file> model,
+  virtual void prepare(rank_spec spec, model_source model,
                        std::shared_ptr<const compute::tokenizer> tokens,
                        std::function<void(prepare_result)> done) = 0;
   /// Allocates the KV pool; from then on frames of the generation are run.

@@ -137,7 +137,7 @@ private:
   void perform(agent_do::prepare_rank& x) {
     const generation_id id{x.spec.replica, x.spec.generation};
     if (auto* w = worker(x.device))
-      w->prepare(std::move(x.spec), parts_->model(), parts_->tokens(),
+      w->prepare(std::move(x.spec), parts_->weights, parts_->tokens(),
                  [self = agent_actor(self_), device = x.device, id](prepare_result r) {
                    device_event e;
                    e.what = device_event::kind::prepared;

@@ -1,13 +1,15 @@
 #include "actors/shell/agent_process.hpp"
 
+#include "actors/core/coordinator_state.hpp"
+#include "actors/data/model_borrower.hpp"
 #include "actors/data/node_links.hpp"
-#include "actors/data/serving_shape.hpp"
 #include "actors/shell/clock.hpp"
 #include "actors/shell/fabric_gate.hpp"
 #include "actors/shell/process_restart.hpp"
 #include "actors/shell/runtime.hpp"
 #include "actors/shell/spawn.hpp"
 #include "compute/model_catalog.hpp"
+#include "compute/model_digest.hpp"
 #include "transport/proto/hexgen.pb.h"
 
 #include <atomic>
@@ -23,23 +25,21 @@ struct opened_model {
   std::mutex mutex;
   std::shared_ptr<const compute::model_file> file;
   std::shared_ptr<const compute::tokenizer> tokens;
+  std::shared_ptr<model_borrower> borrower; // null: the machine has the whole model
 };
 
-void open_here(const wire::model_reference& served, const std::string& own_path,
-               opened_model& into) {
-  std::filesystem::path path = own_path.empty() ? served.source : own_path;
+/// Where this machine has the model; empty: nowhere.
+std::filesystem::path own_copy(const wire::model_reference& served, const std::string& own_path) {
+  if (!own_path.empty())
+    return compute::resolve_model(own_path);
   // The coordinator's path may not be ours: then this user's cache.
-  if (own_path.empty() && !std::filesystem::exists(path))
-    path = compute::model_cache() / path.filename();
-  path = compute::resolve_model(path.string());
-  auto file = compute::open_model(path);
-  if (model_identity(*file) != served.digest)
-    throw std::runtime_error(path.string() + " is not the model that the cluster serves (" +
-                             served.name + ")");
-  auto tokens = compute::open_tokenizer(path);
-  const std::lock_guard guard(into.mutex);
-  into.file = std::move(file);
-  into.tokens = std::move(tokens);
+  const std::filesystem::path named(served.source);
+  for (const auto& path : {named, compute::model_cache() / named.filename()})
+    try {
+      return compute::resolve_model(path.string());
+    } catch (const compute::file_error&) {
+    }
+  return {};
 }
 
 /// One life of an agent: from one incarnation to the next.
@@ -93,6 +93,7 @@ public:
         while (!left() && !stop.wait_for(std::chrono::milliseconds(50))) {
         }
         gate_.close();
+        stop_fetching();
         if (opener_.joinable())
           opener_.join();
         caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
@@ -115,14 +116,14 @@ public:
 
 private:
   agent_parts parts() {
-    agent_parts p{*fabric_, links_, replicas_, workers_, log_, {}, {}, {}, {}, {}};
+    agent_parts p{*fabric_, links_, replicas_, workers_, log_, {}, {}, {}, {}, {}, {}};
     p.open_model = [this](const wire::model_reference& m, agent_actor to) {
       // A thread of its own: a slow disk must not stop the heart.
       opener_ = std::thread([this, m, to = std::move(to)] {
         device_event e;
         e.what = device_event::kind::opened;
         try {
-          open_here(m, options_.model_path, model_);
+          open_model(m);
         } catch (const std::exception& error) {
           e.error = error.what();
         }
@@ -136,6 +137,18 @@ private:
     p.model = [this] {
       const std::lock_guard guard(model_.mutex);
       return model_.file;
+    };
+    p.weights = [this](const compute::shard& part) {
+      std::shared_ptr<const compute::model_file> file;
+      std::shared_ptr<model_borrower> borrower;
+      {
+        const std::lock_guard guard(model_.mutex);
+        file = model_.file;
+        borrower = model_.borrower;
+      }
+      if (borrower)
+        borrower->bring(*file, part, progress());
+      return file;
     };
     p.tokens = [this] {
       const std::lock_guard guard(model_.mutex);
@@ -151,6 +164,51 @@ private:
       again_ = again;
     };
     return p;
+  }
+
+  void open_model(const wire::model_reference& served) {
+    auto path = own_copy(served, options_.model_path);
+    std::shared_ptr<model_borrower> borrower;
+    if (path.empty()) {
+      log_("event=model_not_here source=" + served.source + " fetching_from=" + coordinator_name);
+      borrower = std::make_shared<model_borrower>(
+          served.digest, compute::model_cache() / "fetched", [this](transport::frame f) {
+            const transport::peer_id to = coordinator_;
+            return to != 0 && fabric_->send(to, std::move(f)) == transport::send_result::accepted;
+          });
+      {
+        const std::lock_guard guard(model_.mutex);
+        model_.borrower = borrower; // from here on pieces find it
+      }
+      path = borrower->open();
+    }
+    auto file = compute::open_model(path);
+    if (compute::to_hex(compute::model_digest(*file)) != served.digest)
+      throw std::runtime_error(path.string() + " is not the model that the cluster serves (" +
+                               served.name + ")");
+    auto tokens = compute::open_tokenizer(path);
+    const std::lock_guard guard(model_.mutex);
+    model_.file = std::move(file);
+    model_.tokens = std::move(tokens);
+  }
+
+  /// Log lines, one a second at most.
+  [[nodiscard]] model_borrower::progress progress() const {
+    return [this, told = std::chrono::steady_clock::now()](std::uint64_t done,
+                                                           std::uint64_t total) mutable {
+      const auto now = std::chrono::steady_clock::now();
+      if (done != total && now - told < std::chrono::seconds(1))
+        return;
+      told = now;
+      log_("event=fetching done_bytes=" + std::to_string(done) +
+           " total_bytes=" + std::to_string(total));
+    };
+  }
+
+  void stop_fetching() {
+    const std::lock_guard guard(model_.mutex);
+    if (model_.borrower)
+      model_.borrower->close();
   }
 
   [[nodiscard]] bool left() const {
@@ -185,9 +243,13 @@ private:
     switch (e.what) {
     case fabric_event::kind::up:
       links_.up(e.peer);
+      if (e.peer.name == coordinator_name && e.peer.role == transport::peer_role::node)
+        coordinator_ = e.peer.id;
       break;
     case fabric_event::kind::down:
       links_.down(e.peer);
+      if (e.peer.id == coordinator_)
+        coordinator_ = 0;
       replicas_.peer_lost(e.peer.id);
       break;
     case fabric_event::kind::dial_failed:
@@ -209,6 +271,12 @@ private:
       case proto::PROBE:
         answer_probe(e);
         return;
+      case proto::MODEL_PIECE: {
+        const std::lock_guard guard(model_.mutex);
+        if (model_.borrower && e.peer.id == coordinator_)
+          model_.borrower->on_piece(std::move(e.frame));
+        return;
+      }
       default:
         break;
       }
@@ -236,6 +304,7 @@ private:
   std::vector<std::unique_ptr<device_worker>> workers_;
   opened_model model_;
   std::thread opener_;
+  std::atomic<transport::peer_id> coordinator_{0}; // 0: not connected
   mutable std::mutex mutex_;
   agent_actor agent_;
   bool left_ = false, again_ = false, lost_ = false;

@@ -1,10 +1,12 @@
 #include "actors/shell/serve_process.hpp"
 
+#include "actors/data/model_lender.hpp"
 #include "actors/data/serving_shape.hpp"
 #include "actors/shell/child_process.hpp"
 #include "actors/shell/fabric_gate.hpp"
 #include "actors/shell/front_end.hpp"
 #include "actors/shell/runtime.hpp"
+#include "compute/model_digest.hpp"
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
@@ -19,7 +21,8 @@ void take_model(serve_process_options& o, const compute::model_file& model) {
   const int context = model.config().context > 0 ? model.config().context : 2048;
   const int longest = o.max_sequence > 0 ? std::min(o.max_sequence, context) : context;
   c.settings.max_sequence = static_cast<std::uint32_t>(longest);
-  c.model = {o.model_name, o.model_path, model.total_bytes(), model_identity(model)};
+  c.model = {o.model_name, o.model_path, model.total_bytes(),
+             compute::to_hex(compute::model_digest(model))};
   compute::executor_options e;
   e.kernels = kernels_of(c.settings.kernels);
   e.kv = kv_type_of(c.settings.kv_type);
@@ -45,6 +48,7 @@ int run_serve(serve_process_options o, stop_signal& stop) {
   fabric_gate gate;
   const auto fabric = transport::make_fabric(o.fabric, gate);
   fabric->start();
+  model_lender lender(*fabric, file, o.model_path);
   o.coordinator.incarnation = fabric->incarnation();
   board shown;
   {
@@ -64,6 +68,11 @@ int run_serve(serve_process_options o, stop_signal& stop) {
     auto coordinator = spawn_coordinator(
         system.actors(), {*fabric, shown, log, planner, gateway.router()}, o.coordinator);
     gate.open([&](fabric_event e) {
+      if (e.what == fabric_event::kind::frame && e.frame->type == proto::MODEL_FETCH) {
+        if (e.peer.role == transport::peer_role::node)
+          lender.on_fetch(e.peer.id, std::move(e.frame));
+        return;
+      }
       if (!gateway.on_event(e))
         caf::anon_send(coordinator, std::move(e));
     });

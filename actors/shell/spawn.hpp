@@ -72,7 +72,9 @@ struct agent_parts {
   /// Opens the model and its tokenizer (any thread may take long); sends device_event::opened.
   std::function<void(const wire::model_reference&, agent_actor)> open_model;
   std::function<compute::model_config()> config;
+  /// As it was opened: the weights need not be there yet.
   std::function<std::shared_ptr<const compute::model_file>()> model;
+  model_source weights;
   std::function<std::shared_ptr<const compute::tokenizer>()> tokens;
   std::function<void(const std::string& why, bool again, bool process)> leave;
 };

@@ -45,8 +45,22 @@ std::size_t regular_file_size(const descriptor& file, const std::filesystem::pat
 /// Where files are mapped now, by their first address: dropping pages of any other memory would
 /// lose what it holds.
 struct live_mappings {
-  std::mutex mutex;
-  std::map<std::uintptr_t, std::size_t> sizes;
+  struct mapping {
+    std::size_t size = 0;
+    std::filesystem::path path;
+  };
+  std::mutex mutex; // held for what find() gives
+  std::map<std::uintptr_t, mapping> by_address;
+
+  /// The one that holds [begin, end); null: none does.
+  [[nodiscard]] const std::pair<const std::uintptr_t, mapping>* find(std::uintptr_t begin,
+                                                                     std::uintptr_t end) const {
+    const auto after = by_address.upper_bound(begin);
+    if (after == by_address.begin())
+      return nullptr;
+    const auto& one = *std::prev(after);
+    return end <= one.first + one.second.size ? &one : nullptr;
+  }
 };
 
 /// Never destroyed: a mapping may be held by an object of static storage that dies later.
@@ -71,7 +85,7 @@ std::shared_ptr<const mapped_file> mapped_file::open(const std::filesystem::path
       throw file_error(path.string() + ": cannot map: " + std::strerror(errno));
     bytes = {static_cast<const std::byte*>(base), size};
     const std::lock_guard lock(live().mutex);
-    live().sizes[address(bytes.data())] = size;
+    live().by_address[address(bytes.data())] = {size, path};
   }
   return std::shared_ptr<const mapped_file>(new mapped_file(bytes));
 }
@@ -80,7 +94,7 @@ mapped_file::~mapped_file() {
   if (bytes_.empty())
     return;
   const std::lock_guard lock(live().mutex);
-  live().sizes.erase(address(bytes_.data()));
+  live().by_address.erase(address(bytes_.data()));
   ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
@@ -91,12 +105,17 @@ void drop_mapped_pages(std::span<const std::byte> bytes) {
   if (begin >= end)
     return;
   const std::lock_guard lock(live().mutex);
-  const auto after = live().sizes.upper_bound(begin);
-  if (after == live().sizes.begin())
-    return;
-  const auto& [first, size] = *std::prev(after);
-  if (end <= first + size) // a read-only mapping of a file: nothing is lost
+  if (live().find(begin, end) != nullptr) // a read-only mapping of a file: nothing is lost
     ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+std::optional<file_place> place_in_file(std::span<const std::byte> bytes) {
+  const auto begin = address(bytes.data());
+  const std::lock_guard lock(live().mutex);
+  const auto* found = live().find(begin, begin + bytes.size());
+  if (found == nullptr)
+    return std::nullopt;
+  return file_place{found->second.path, begin - found->first};
 }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t limit_bytes) {

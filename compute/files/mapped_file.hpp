@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -29,6 +31,14 @@ private:
 /// Gives back the memory of those whole pages of `bytes` that lie in a live mapped_file: they are
 /// read again when they are touched. Bytes from elsewhere stay as they are. Thread-safe.
 void drop_mapped_pages(std::span<const std::byte> bytes);
+
+/// Where in which file `bytes` of a live mapped_file lie.
+struct file_place {
+  std::filesystem::path path; // as it was opened
+  std::uint64_t offset = 0;
+};
+/// None: the bytes are no file's. Thread-safe.
+[[nodiscard]] std::optional<file_place> place_in_file(std::span<const std::byte> bytes);
 
 /// The whole of a small text file (configuration). Throws file_error when it is unreadable or
 /// longer than `limit_bytes`.

@@ -112,7 +112,8 @@ class Stream:
 class Cluster:
     """`hexgen serve` with agents. Use it in a `with`, or call start() and stop()."""
 
-    def __init__(self, agents=UNLIKE_AGENTS, serve=(), environment=None, ready=True, device="none"):
+    def __init__(self, agents=UNLIKE_AGENTS, serve=(), environment=None, ready=True, device="none", source=None):
+        self.source = source or model()
         self.agents, self.serve_flags, self.wait_ready = agents, tuple(serve), ready
         self.device = device
         self.extra_environment = environment or {}
@@ -127,7 +128,7 @@ class Cluster:
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXGEN_")}
         self.environment.update(XDG_STATE_HOME=self.folder, **self.extra_environment)
         try:
-            self.serve = self.run("serve", "serve", model(), "--served-model-name", "smollm2", "--device", self.device,
+            self.serve = self.run("serve", "serve", self.source, "--served-model-name", "smollm2", "--device", self.device,
                                   "--port", "0", "--fabric-port", "0", *self.serve_flags)
             line = wait_for(lambda: self.running() and re.search(
                 r"http://([\d.]+):(\d+)/v1, fabric (\S+)", self.serve.text()), START_S, self.tails)

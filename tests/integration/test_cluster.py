@@ -1,7 +1,9 @@
 """Layouts by hand, zones, unlike speeds, and agents that die in the middle of an answer."""
 
+import pathlib
 import re
 import signal
+import tempfile
 import threading
 import unittest
 
@@ -58,6 +60,26 @@ class Layouts(unittest.TestCase):
                 held.append(layers_by_node(cluster))
         self.assertGreater(held[0].get("a1", 0), held[0].get("a2", 0), held)
         self.assertGreater(held[1].get("a2", 0), held[1].get("a1", 0), held)
+
+    def test_machines_without_the_model_fetch_what_they_run(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = pathlib.Path(folder, "only-here.gguf")
+            source.symlink_to(harness.model())
+            with harness.Cluster(agents=(), source=str(source), environment={"XDG_CACHE_HOME": folder},
+                                 serve=("--stages", "1,1", "--layers", "18,12")) as cluster:
+                source.unlink()  # agents look there first
+                for i in (1, 2):
+                    cluster.environment["XDG_CACHE_HOME"] = f"{folder}/{i}"
+                    cluster.run(f"a{i}", "join", cluster.fabric, "--name", f"a{i}", "--device", "cpu:threads=1")
+                harness.wait_for(lambda: cluster.running() and cluster.get("/health").status == 200,
+                                 harness.START_S, cluster.tails)
+                answers = [text_of(cluster.streamed("/v1/completions", body)) for body in (BODY, SEEDED)]
+                for i in (1, 2):
+                    copies = list(pathlib.Path(folder, str(i)).rglob("only-here.gguf"))
+                    self.assertEqual(len(copies), 1)
+                    self.assertLess(copies[0].stat().st_blocks * 512, 0.9 * copies[0].stat().st_size)
+        with harness.Cluster(agents=("cpu:threads=1",)) as cluster:
+            self.assertEqual(answers, [text_of(cluster.streamed("/v1/completions", body)) for body in (BODY, SEEDED)])
 
     def test_two_zones_talk_tls(self):
         with harness.Cluster(agents=()) as cluster:

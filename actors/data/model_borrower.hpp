@@ -1,0 +1,81 @@
+// A local copy of the served model on a machine that does not have it: only the part that this
+// machine runs, fetched over the fabric.
+#pragma once
+
+#include "compute/model_layout.hpp"
+#include "transport/fabric.hpp"
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace hexgen::proto {
+class model_fetch;
+class model_piece;
+} // namespace hexgen::proto
+
+namespace hexgen::actors {
+
+/// The copy is one sparse file (or folder) of the original's size and layout under `cache`, so that
+/// it is opened as any other model and its unfetched tensors take no room on disk. Thread-safe; one
+/// call fetches at a time.
+class model_borrower {
+public:
+  /// Sends a frame to a machine that lends the model; false: none is connected now.
+  using asker = std::function<bool(transport::frame)>;
+  /// done, total
+  using progress = std::function<void(std::uint64_t, std::uint64_t)>;
+
+  /// `digest`: of the model wanted. Gives up when nothing has come for `patience`.
+  model_borrower(std::string digest, const std::filesystem::path& cache, asker ask,
+                 std::chrono::milliseconds patience = std::chrono::seconds(20));
+
+  ~model_borrower();
+  model_borrower(const model_borrower&) = delete;
+  model_borrower& operator=(const model_borrower&) = delete;
+
+  /// Fetches what opening the model needs, and names the path to open. Throws std::runtime_error.
+  [[nodiscard]] std::filesystem::path open();
+  /// Fetches those tensors of `part` that are not here yet; those that are, or have come, have the
+  /// digest that the lender names. `model` was opened from open()'s path. Throws
+  /// std::runtime_error.
+  void bring(const compute::model_file& model, const compute::shard& part, const progress& tell);
+
+  /// A MODEL_PIECE; any thread.
+  void on_piece(std::shared_ptr<const transport::frame> f);
+  /// Calls that wait, and later ones, throw.
+  void close();
+
+private:
+  using taker =
+      std::function<void(std::size_t, const proto::model_piece&, std::span<const std::byte>)>;
+  struct local_file;
+  void exchange(std::vector<proto::model_fetch> wanted, const taker& take);
+  void take_layout(const proto::model_piece& m);
+  void fetch(const std::vector<compute::file_range>& ranges, const progress& tell);
+
+  const std::string digest_;
+  const std::filesystem::path folder_;
+  const asker ask_;
+  const std::chrono::milliseconds patience_;
+
+  std::mutex turn_; // of the calls that fetch; guards what follows up to the next mutex
+  compute::model_layout layout_;
+  std::vector<std::unique_ptr<local_file>> files_;
+  std::set<std::string, std::less<>> whole_; // tensors that are here and compared
+
+  std::mutex mutex_;
+  std::condition_variable came_;
+  std::uint64_t next_id_ = 1;
+  std::map<std::uint64_t, std::shared_ptr<const transport::frame>> answers_; // null: not yet
+  bool closed_ = false;
+};
+
+} // namespace hexgen::actors
