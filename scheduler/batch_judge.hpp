@@ -10,7 +10,8 @@ namespace hexgen::scheduler {
 /// simulation in which step_batcher forms every step.
 class batch_judge {
 public:
-  /// All must outlive the judge. `requests` of a stream of `seed` are simulated for each plan.
+  /// All must outlive the judge. `requests` of a stream of `seed` are simulated for each
+  /// plan, more where saturating it takes more.
   batch_judge(const calibrated_cost& costs, const config::workload& workload,
               const search_setting& setting, std::size_t requests, std::uint64_t seed);
 
@@ -21,6 +22,7 @@ private:
   const calibrated_cost& costs_;
   const config::workload& workload_;
   const search_setting& setting_;
+  std::uint64_t seed_;
   request_stream stream_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <queue>
@@ -22,6 +23,7 @@ time_us to_us(double seconds) {
 struct request {
   int prompt = 0, output = 0, emitted = 0;
   double arrived = 0, first = 0;
+  bool late = false;
 };
 
 class replica {
@@ -119,8 +121,9 @@ class simulation_run {
 public:
   simulation_run(const calibrated_cost& costs, const std::vector<pipeline>& lines,
                  const std::vector<config::request_kind>& kinds, const request_stream& stream,
-                 const batch_setting& setting)
-      : kinds_(kinds), stream_(stream), setting_(setting) {
+                 const batch_setting& setting, double scale, std::size_t most_late)
+      : kinds_(kinds), stream_(stream), setting_(setting), scale_(scale), most_late_(most_late),
+        oldest_(kinds.size()) {
     int longest = 1;
     for (const auto& kind : kinds)
       longest = std::max(longest, kind.prompt_tokens + kind.output_tokens);
@@ -128,12 +131,15 @@ public:
       replicas_.push_back(std::make_unique<replica>(costs, line, setting, longest));
   }
 
-  batch_result run() {
+  /// Nothing when too many are late.
+  std::optional<batch_result> run() {
     result_.ratios.assign(stream_.times.size(), std::numeric_limits<float>::infinity());
     result_.finished_s.assign(stream_.times.size(), std::numeric_limits<double>::infinity());
     requests_.resize(stream_.times.size());
     std::size_t next = 0;
     while (next < stream_.times.size() || !events_.empty()) {
+      if (late_ > most_late_)
+        return std::nullopt;
       const double coming = next < stream_.times.size() ? stream_.times[next] / setting_.rate
                                                         : std::numeric_limits<double>::infinity();
       if (!events_.empty() && events_.top().step.returns <= coming) {
@@ -144,6 +150,8 @@ public:
         arrive(next++, coming);
       }
     }
+    if (late_ > most_late_)
+      return std::nullopt;
     const auto count = static_cast<double>(std::max<std::size_t>(1, finished_));
     result_.tokens_per_s = last_ > 0 ? tokens_ / last_ : 0;
     result_.mean_batch = steps_ > 0 ? decodes_ / steps_ : 0;
@@ -167,7 +175,11 @@ private:
 
   void arrive(std::size_t number, double now) {
     const auto& kind = kinds_[stream_.kinds[number]];
-    requests_[number] = {kind.prompt_tokens, kind.output_tokens, 0, now, 0};
+    requests_[number] = {kind.prompt_tokens, kind.output_tokens, 0, now, 0, false};
+    if (std::isfinite(scale_)) {
+      oldest_[stream_.kinds[number]].push_back(number);
+      notice_late(now);
+    }
     std::size_t best = number % replicas_.size();
     if (setting_.policy != dispatch::round_robin)
       for (std::size_t p = 0; p < replicas_.size(); ++p) {
@@ -180,9 +192,38 @@ private:
       }
     if (!replicas_[best]->submit(number + 1, requests_[number], now)) {
       ++result_.refused;
+      count_late(number);
       return;
     }
     fill(best, now);
+  }
+
+  /// Whoever is inside past its deadline is late whenever it ends: an overload shows long before.
+  void notice_late(double now) {
+    for (std::size_t k = 0; k < oldest_.size(); ++k)
+      while (!oldest_[k].empty()) {
+        const auto number = oldest_[k].front();
+        const bool inside = !std::isfinite(result_.finished_s[number]);
+        if (inside && !beyond(number, now))
+          break;
+        if (inside)
+          count_late(number);
+        oldest_[k].pop_front();
+      }
+  }
+
+  /// As attainment() counts.
+  [[nodiscard]] bool beyond(std::size_t number, double now) const {
+    return static_cast<double>(ratio(number, now)) > scale_;
+  }
+  [[nodiscard]] float ratio(std::size_t number, double now) const {
+    return static_cast<float>(now - requests_[number].arrived) /
+           setting_.base[stream_.kinds[number]];
+  }
+
+  void count_late(std::size_t number) {
+    late_ += requests_[number].late ? 0 : 1;
+    requests_[number].late = true;
   }
 
   void fill(std::size_t which, double now) {
@@ -217,9 +258,10 @@ private:
 
   void leave(std::size_t number, double now) {
     const auto& one = requests_[number];
-    result_.ratios[number] =
-        static_cast<float>(now - one.arrived) / setting_.base[stream_.kinds[number]];
+    result_.ratios[number] = ratio(number, now);
     result_.finished_s[number] = now;
+    if (beyond(number, now))
+      count_late(number);
     result_.mean_ttft_s += one.first - one.arrived;
     if (one.output > 1)
       result_.mean_tpot_s += (now - one.first) / (one.output - 1);
@@ -229,6 +271,9 @@ private:
   const std::vector<config::request_kind>& kinds_;
   const request_stream& stream_;
   const batch_setting& setting_;
+  double scale_;
+  std::size_t most_late_, late_ = 0;
+  std::vector<std::deque<std::size_t>> oldest_; // of each kind, who may still be inside
   std::vector<std::unique_ptr<replica>> replicas_;
   std::vector<request> requests_;
   std::priority_queue<event, std::vector<event>, std::greater<>> events_;
@@ -243,7 +288,18 @@ private:
 batch_result simulate_batches(const calibrated_cost& costs, const std::vector<pipeline>& lines,
                               const std::vector<config::request_kind>& kinds,
                               const request_stream& stream, const batch_setting& setting) {
-  return simulation_run(costs, lines, kinds, stream, setting).run();
+  return *simulation_run(costs, lines, kinds, stream, setting,
+                         std::numeric_limits<double>::infinity(), stream.times.size())
+              .run();
+}
+
+std::optional<batch_result> simulate_batches_within(const calibrated_cost& costs,
+                                                    const std::vector<pipeline>& lines,
+                                                    const std::vector<config::request_kind>& kinds,
+                                                    const request_stream& stream,
+                                                    const batch_setting& setting, double scale,
+                                                    std::size_t most_late) {
+  return simulation_run(costs, lines, kinds, stream, setting, scale, most_late).run();
 }
 
 saturation saturate(const calibrated_cost& costs, const std::vector<pipeline>& lines,
@@ -273,10 +329,10 @@ double largest_batch_rate(const calibrated_cost& costs, const std::vector<pipeli
                           const std::vector<config::request_kind>& kinds,
                           const request_stream& stream, batch_setting setting, double scale,
                           double share, double most, double floor) {
+  const auto late = may_be_late(stream.times.size(), share);
   const auto keeps = [&](double rate) {
     setting.rate = rate;
-    return attainment(simulate_batches(costs, lines, kinds, stream, setting).ratios, scale) >=
-           share;
+    return simulate_batches_within(costs, lines, kinds, stream, setting, scale, late).has_value();
   };
   double low = floor, high = most;
   if (low >= high || (low > 0 && !keeps(low)))

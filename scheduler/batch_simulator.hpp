@@ -4,6 +4,7 @@
 #include "scheduler/calibrated_cost.hpp"
 #include "scheduler/simulator.hpp"
 
+#include <optional>
 #include <vector>
 
 namespace hexgen::scheduler {
@@ -35,6 +36,16 @@ struct batch_setting {
                                             const std::vector<config::request_kind>& kinds,
                                             const request_stream& stream,
                                             const batch_setting& setting);
+
+/// The same, or nothing as soon as more than `most_late` requests are known to end beyond `scale`.
+[[nodiscard]] std::optional<batch_result>
+simulate_batches_within(const calibrated_cost& costs, const std::vector<pipeline>& lines,
+                        const std::vector<config::request_kind>& kinds,
+                        const request_stream& stream, const batch_setting& setting, double scale,
+                        std::size_t most_late);
+
+/// Requests for each line that saturate() needs for a steady middle.
+inline constexpr std::size_t saturating_requests = 600;
 
 /// What the lines serve when requests never run out: all of the stream is there at once, and what
 /// ends while the middle half of it ends is counted. Longer streams than the lines hold at once

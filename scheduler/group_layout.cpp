@@ -287,12 +287,15 @@ private:
   double keep_counts() {
     double latency = 0, bottleneck = 0;
     std::ptrdiff_t before = -1;
-    std::size_t first = stages_.size(), last = 0;
+    std::size_t first = stages_.size(), last = 0, used = 0;
     for (std::size_t j = 0; j < stages_.size(); ++j)
       if (counts_[j] > 0) {
         first = std::min(first, j);
         last = j;
+        ++used;
       }
+    if (used > book_.setting_.most_stages)
+      return infinity;
     for (std::size_t j = first; j <= last; ++j) {
       if (counts_[j] == 0)
         continue;

@@ -41,7 +41,8 @@ enum class layout_rule { free, even };
 struct layout_setting {
   occupancy mode = occupancy::max_stage;
   layout_rule rule = layout_rule::free;
-  std::size_t keep = 7;          // layouts a group
+  std::size_t keep = 7; // layouts a group
+  std::size_t most_stages = 1024;
   std::size_t most_mixes = 3000; // combinations of degrees tried before machines are thinned
   bool every_cap = false;        // all bottleneck bounds, not four: for small models
 };

@@ -80,6 +80,23 @@ bool move_one(grouping& individual, random_source& random) {
 
 } // namespace
 
+hopeless hopeless_below(const search_setting& setting, double floor, std::size_t count) {
+  if (setting.goal == search_goal::scale)
+    return {-floor, may_be_late(count, setting.share)};
+  if (floor > 1) // all of the share keep the deadline; what the floor needs is to be beaten
+    return {1 / (floor - 1), may_be_late(count, setting.share)};
+  return {setting.slo_scale, floor > 0 ? may_be_late(count, floor) : count};
+}
+
+double value_of(const search_setting& setting, std::vector<float>& ratios) {
+  const double kept = attainment(ratios, setting.slo_scale);
+  const double scale = scale_for(ratios, setting.share);
+  if (setting.goal == search_goal::scale)
+    return -scale;
+  // Beyond the target only the distance to the deadline tells plans apart.
+  return kept >= setting.share ? 1 + 1 / scale : kept - 1e-6 * std::min(scale, 1e4);
+}
+
 group_judge::group_judge(layout_book& book, const config::workload& workload,
                          const search_setting& setting, std::size_t requests, std::uint64_t seed)
     : book_(book), setting_(setting), stream_(make_stream(workload, requests, seed)) {}
@@ -103,8 +120,8 @@ double group_judge::operator()(const grouping& individual, double floor) {
   }
   const simulation run{setting_.policy, setting_.rate, setting_.base};
   const auto count = stream_.times.size();
-  const auto late = may_be_late(count, setting_.share);
   if (setting_.goal == search_goal::rate) {
+    const auto late = may_be_late(count, setting_.share);
     // Most candidates are worse: one simulation at the rate to beat tells.
     auto at = run;
     at.rate = floor * 1.002;
@@ -113,21 +130,10 @@ double group_judge::operator()(const grouping& individual, double floor) {
       return -infinity;
     return largest_rate(lines, stream_, run, setting_.slo_scale, setting_.share, can);
   }
-  // What the floor keeps, or more than the floor may be late, says when to give up.
-  const bool by_scale = setting_.goal == search_goal::scale || floor > 1;
-  const double scale_to_beat = setting_.goal == search_goal::scale ? -floor : 1 / (floor - 1);
-  const bool finished =
-      by_scale ? simulate_within(lines, stream_, run, scale_to_beat, late, ratios_)
-               : simulate_within(lines, stream_, run, setting_.slo_scale,
-                                 floor > 0 ? may_be_late(count, floor) : count, ratios_);
-  if (!finished)
+  const auto limit = hopeless_below(setting_, floor, count);
+  if (!simulate_within(lines, stream_, run, limit.scale, limit.most_late, ratios_))
     return -infinity;
-  const double kept = attainment(ratios_, setting_.slo_scale);
-  const double scale = scale_for(ratios_, setting_.share);
-  if (setting_.goal == search_goal::scale || kept >= setting_.share)
-    // Beyond the target only the distance to the deadline tells plans apart.
-    return setting_.goal == search_goal::scale ? -scale : 1 + 1 / scale;
-  return kept - 1e-6 * std::min(scale, 1e4);
+  return value_of(setting_, ratios_);
 }
 
 search_result search_groups(layout_book& book, const config::workload& workload,
@@ -136,8 +142,10 @@ search_result search_groups(layout_book& book, const config::workload& workload,
   group_judge judge(book, workload, setting, setting.requests, setting.seed * 2 + 1);
   random_source random(setting.seed);
   hall parents(survivors), best(setting.ranked);
-  auto seeds = seed_groupings(book);
-  seeds.insert(seeds.end(), setting.extra_seeds.begin(), setting.extra_seeds.end());
+  // What is known to be good first: the others are then dropped sooner.
+  auto seeds = setting.extra_seeds;
+  for (auto& seed : seed_groupings(book))
+    seeds.push_back(std::move(seed));
   double top = -infinity, epoch_top = -infinity;
   int idle = 0, epoch_idle = 0, judged = 0;
   // The closed form takes microseconds, so a look at the clock now and then is enough.
@@ -224,12 +232,17 @@ search_result search_groups(layout_book& book, const config::workload& workload,
     if (found > -infinity)
       finals.offer(it, found);
   };
+  const auto hurry = [&] {
+    return !finals.entries().empty() && setting.stop_ranking && setting.stop_ranking();
+  };
   for (const auto& entry : best.entries())
-    rank(entry.it);
+    if (!hurry())
+      rank(entry.it);
   if (!setting.judge && setting.goal != search_goal::capacity &&
       setting.goal != search_goal::replicas)
     for (const auto& seed : seeds)
-      rank(seed);
+      if (!hurry())
+        rank(seed);
   result.value = -infinity;
   for (const auto& entry : finals.entries())
     result.ranked.push_back(entry.it);

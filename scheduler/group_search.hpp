@@ -38,6 +38,8 @@ struct search_setting {
   std::vector<float> base; // by kind: reference latency
   /// Asked now and then; true ends the search with the best so far.
   std::function<bool()> stop;
+  /// Asked while the best are ranked on the long stream; true leaves the others as they are.
+  std::function<bool()> stop_ranking;
   /// Called at improvements with iterations done and the value reached.
   std::function<void(int, double)> progress;
   std::vector<grouping> extra_seeds;
@@ -59,6 +61,19 @@ struct search_result {
 /// Deterministic for a seed as long as `stop` never ends it.
 [[nodiscard]] search_result search_groups(layout_book& book, const config::workload& workload,
                                           const search_setting& setting);
+
+/// When a simulation under a setting can no longer beat `floor`: with more than `most_late` of
+/// `count` requests beyond `scale`.
+struct hopeless {
+  double scale = std::numeric_limits<double>::infinity();
+  std::size_t most_late = 0;
+};
+[[nodiscard]] hopeless hopeless_below(const search_setting& setting, double floor,
+                                      std::size_t count);
+
+/// The value of simulated latencies over base for the goals attainment and scale; greater is
+/// better. Reorders the ratios.
+[[nodiscard]] double value_of(const search_setting& setting, std::vector<float>& ratios);
 
 /// Simulates one individual; greater is better. -infinity when no group holds the model or it is
 /// below the floor.

@@ -95,6 +95,29 @@ std::vector<device_group> chunked(const layout_book& book, int size) {
   return groups;
 }
 
+/// Whole machines of one kind, wherever they are, gathered until they hold the model; kinds that
+/// cannot hold it alone together.
+std::vector<device_group> by_kind(const layout_book& book) {
+  const auto& pool = book.costs().devices();
+  std::map<std::pair<int, int>, std::vector<group_part>> alike; // by kind and count of devices
+  for (const auto& [region, machines] : machines_by_region(pool))
+    for (const int machine : machines)
+      alike[{pool.machines()[static_cast<std::size_t>(machine)].kind, count_of(pool, machine)}]
+          .push_back({machine, count_of(pool, machine)});
+  std::vector<device_group> groups;
+  std::vector<group_part> strays;
+  for (const auto& [what, machines] : alike) {
+    auto made = gather(book, machines);
+    if (made.size() == 1 && book.layer_room(made.front()) < book.costs().model().layers)
+      strays.insert(strays.end(), made.front().begin(), made.front().end());
+    else
+      groups.insert(groups.end(), made.begin(), made.end());
+  }
+  for (auto& group : gather(book, strays))
+    groups.push_back(std::move(group));
+  return groups;
+}
+
 /// Lloyd's algorithm on the rows of the regions' latency matrix. With as many centres as regions
 /// differ, it gives one group per region; fewer centres join near regions.
 std::vector<device_group> clustered(const layout_book& book, std::size_t centres) {
@@ -225,7 +248,9 @@ public:
       return merge();
     if (draw < 92)
       return split();
-    return adopt_idle() || move();
+    if (draw < 97)
+      return adopt_idle() || move();
+    return retire();
   }
 
 private:
@@ -324,6 +349,14 @@ private:
     return true;
   }
 
+  /// A group's devices become idle: a slow pipeline may cost more deadlines than it keeps.
+  bool retire() {
+    if (it_.genes.size() < 2)
+      return false;
+    it_.genes.erase(it_.genes.begin() + static_cast<std::ptrdiff_t>(pick(it_.genes.size())));
+    return true;
+  }
+
   void drop_empty() {
     std::erase_if(it_.genes, [](const gene& g) { return g.group.empty(); });
   }
@@ -369,6 +402,7 @@ std::vector<grouping> seed_groupings(layout_book& book) {
   std::vector<std::vector<device_group>> ways;
   for (const int size : {8, 4, 2, 1, 1 << 20})
     ways.push_back(chunked(book, size));
+  ways.push_back(by_kind(book));
   const auto regions = static_cast<std::size_t>(book.costs().devices().regions());
   constexpr std::size_t most_rows = 1024; // the matrix has a column for each
   const bool small = book.costs().devices().machines().size() <= most_rows;
@@ -376,9 +410,10 @@ std::vector<grouping> seed_groupings(layout_book& book) {
     ways.push_back(clustered(book, regions));
   if (small && regions > 1)
     ways.push_back(clustered(book, (regions + 1) / 2));
+  // All ways with one choice before the next: a short search sees some of each.
   std::vector<grouping> seeds;
-  for (const auto& groups : ways)
-    for (const float choice : {0.0F, 0.5F, 1.0F}) {
+  for (const float choice : {0.5F, 1.0F, 0.0F})
+    for (const auto& groups : ways) {
       auto made = with_choice(groups, choice);
       if (std::find(seeds.begin(), seeds.end(), made) == seeds.end())
         seeds.push_back(std::move(made));

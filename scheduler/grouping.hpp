@@ -38,11 +38,13 @@ struct chosen_layout {
                                                    int most_replicas = 0);
 
 /// Starting points: one group per machine (small ones gathered until they hold the model), chunks
-/// of 8, 4, 2 and 1 device gathered inside a region, one group per region (k-means on the network
-/// finds the regions), each with quick, middle and high-rate layouts.
+/// of 8, 4, 2 and 1 device gathered inside a region, machines alike gathered wherever they are, one
+/// group per region (k-means on the network finds the regions), each with quick, middle and
+/// high-rate layouts.
 [[nodiscard]] std::vector<grouping> seed_groupings(layout_book& book);
 
-/// One random step: move devices, swap, merge, split or choose another layout. Groups stay inside
+/// One random step: move devices, swap, merge, split, retire a group or choose another
+/// layout. Groups stay inside
 /// a region unless `across`. False when nothing could be changed.
 [[nodiscard]] bool mutate(grouping& individual, const layout_book& book, random_source& random,
                           bool across);

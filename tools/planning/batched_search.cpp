@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <limits>
+#include <mutex>
 
 namespace hexgen::tools {
 
@@ -17,11 +19,16 @@ using scheduler::grouping;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr std::size_t short_requests = 1000, long_requests = 3000;
-constexpr std::size_t proposals = 4;     // of each size of batch
-constexpr std::size_t finalists = 3;     // of each round, simulated on the long stream
-constexpr int steps_for_one = 100;       // closed-form steps that one simulated step stands for
-constexpr double share_of_forms = 0.4;   // of the time, for the closed form
-constexpr double share_of_judging = 0.7; // until what it proposes is judged
+constexpr std::size_t form_requests = 3000; // for the closed form, whose winners are judged again
+constexpr std::size_t proposals = 4;        // of each size of batch
+constexpr std::size_t finalists = 3;        // of each round, simulated on the long stream
+constexpr int steps_for_one = 100;          // closed-form steps that one simulated step stands for
+constexpr std::size_t refined_sizes = 4;    // of batch, that the search goes on at
+/// How near the best a candidate comes that is not given up.
+constexpr double near = 0.03;
+/// Shares of the time: when the closed form ends, the judging of what it proposes, the search that
+/// goes on from there, and the ranking of each island's best.
+constexpr double forms_end = 0.3, judging_ends = 0.6, search_ends = 0.85, ranking_ends = 0.93;
 
 struct candidate {
   std::size_t size = 0; // index of the size of batch
@@ -30,6 +37,63 @@ struct candidate {
   std::vector<scheduler::pipeline> lines;
   double value = -infinity;
 };
+
+/// A pipeline has a step in each of its stages, and the engine runs only so many sequences: at a
+/// size of batch longer pipelines than this would not fill their steps as the closed form thinks.
+scheduler::layout_setting layouts_for(scheduler::layout_setting layouts, int size) {
+  const int most = std::max(1, scheduler::batch_setting{}.max_running / size);
+  layouts.most_stages = std::min(layouts.most_stages, static_cast<std::size_t>(most));
+  return layouts;
+}
+
+/// The first starting point in its layouts of least latency.
+grouping quick_seed(scheduler::layout_book& book) {
+  const auto seeds = seed_groupings(book);
+  const auto quick = std::find_if(seeds.begin(), seeds.end(), [](const grouping& one) {
+    return !one.genes.empty() && one.genes.front().choice == 0;
+  });
+  return quick == seeds.end() ? grouping{} : *quick;
+}
+
+/// The grouping without its slowest pipeline, without its two slowest, and so on (eighths of many):
+/// the engine's router fills the slow ones too, which a deadline may not bear.
+std::vector<grouping> without_slowest(scheduler::layout_book& book, const grouping& whole) {
+  auto lines = choose_layouts(book, whole);
+  std::stable_sort(lines.begin(), lines.end(), [](const auto& a, const auto& b) {
+    return a.layout->latency_s > b.layout->latency_s;
+  });
+  std::vector<grouping> found;
+  const auto step = std::max<std::size_t>(1, lines.size() / 8);
+  for (std::size_t left_out = step; left_out < lines.size(); left_out += step) {
+    grouping made;
+    for (std::size_t i = left_out; i < lines.size(); ++i)
+      made.genes.push_back(whole.genes[lines[i].gene]);
+    found.push_back(std::move(made));
+  }
+  return found;
+}
+
+/// Judges in rounds of one candidate a thread, each with what the rounds before reached as its
+/// floor, so that threads do not change the outcome. The first `always` whatever the time.
+template <class Value, class Over>
+void judge_in_rounds(std::vector<candidate>& all, int threads, std::size_t always, Value&& value,
+                     Over&& over) {
+  double best = -infinity;
+  const auto width = static_cast<std::size_t>(threads);
+  for (std::size_t from = 0; from < all.size() && (from < always || !over()); from += width) {
+    const double floor = best == -infinity ? best : best - near * std::abs(best);
+    const auto count = std::min(width, all.size() - from);
+    in_parallel(count, threads, [&](std::size_t i) {
+      auto& one = all[from + i];
+      one.value = value(one, floor);
+    });
+    for (std::size_t i = from; i < from + count; ++i)
+      best = std::max(best, all[i].value);
+  }
+  std::stable_sort(all.begin(), all.end(),
+                   [](const candidate& a, const candidate& b) { return a.value > b.value; });
+  std::erase_if(all, [](const candidate& one) { return one.value == -infinity; });
+}
 
 } // namespace
 
@@ -40,7 +104,7 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
   const auto start = steady::now();
   const auto since = [&] { return std::chrono::duration<double>(steady::now() - start).count(); };
   const auto sizes =
-      flags.concurrency > 0 ? std::vector{flags.concurrency} : std::vector{4, 8, 16, 32, 64, 128};
+      flags.concurrency > 0 ? std::vector{flags.concurrency} : std::vector{32, 64, 16, 128, 8, 4};
   std::vector<std::unique_ptr<scheduler::cost_model>> costs;
   std::vector<candidate> candidates;
   batched_found found;
@@ -48,12 +112,14 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
     costs.push_back(costs_for(flags, inputs, sizes[s]));
     auto forms = setting;
     forms.iterations = std::max(200, how.iterations / static_cast<int>(sizes.size()));
+    forms.requests = forms.final_requests = form_requests;
+    const auto allowed = layouts_for(layouts, sizes[s]);
     const auto proposed =
-        search_islands(*costs[s], inputs.workload, forms, layouts, how.islands,
-                       how.seconds * share_of_forms / static_cast<double>(sizes.size()), false);
+        search_islands(*costs[s], inputs.workload, forms, allowed, how.islands,
+                       how.seconds * forms_end / static_cast<double>(sizes.size()), false);
     found.told.iterations += proposed.iterations;
     found.told.evaluations += proposed.evaluations;
-    scheduler::layout_book book(*costs[s], inputs.workload.kinds, layouts);
+    scheduler::layout_book book(*costs[s], inputs.workload.kinds, allowed);
     auto offered = setting.extra_seeds;
     offered.insert(offered.end(), proposed.ranked.begin(),
                    proposed.ranked.begin() +
@@ -77,61 +143,85 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
                                        setting.seed * 2 + (fresh ? 2000 : 1));
     return judge(lines, floor);
   };
-  // The first of every size is judged whatever the time, the others while there is some.
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const candidate& a, const candidate& b) { return a.rank < b.rank; });
-  in_parallel(candidates.size(), how.islands, [&](std::size_t i) {
-    if (i >= sizes.size() && (interrupted() || since() > how.seconds * share_of_judging))
-      return;
-    candidates[i].value = value(candidates[i].size, candidates[i].lines, -infinity, false);
-  });
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const candidate& a, const candidate& b) { return a.value > b.value; });
-  const auto size = candidates.front().size;
-  // On from there, as the engine batches.
-  std::vector<scheduler::search_result> refined(static_cast<std::size_t>(how.islands));
-  in_parallel(refined.size(), how.islands, [&](std::size_t island) {
-    scheduler::layout_book book(*costs[size], inputs.workload.kinds, layouts);
+  const auto proposed = candidates.size();
+  judge_in_rounds(
+      candidates, how.islands, sizes.size(),
+      [&](const candidate& one, double floor) { return value(one.size, one.lines, floor, false); },
+      [&] { return interrupted() || since() > how.seconds * judging_ends; });
+  if (candidates.empty())
+    return found;
+  // On from there, as the engine batches, at the sizes that came out best: which one is right
+  // depends on how the search goes on, since the closed form thinks of one size for all.
+  std::vector<std::size_t> chosen;
+  for (const auto& one : candidates)
+    if (chosen.size() < refined_sizes &&
+        std::find(chosen.begin(), chosen.end(), one.size) == chosen.end())
+      chosen.push_back(one.size);
+  std::vector<scheduler::search_result> refined(std::max(refined_sizes, chosen.size()));
+  std::vector<std::vector<scheduler::pipeline>> placed(refined.size());
+  if (how.progress)
+    std::fprintf(stderr, "  %6.2f s  steps of %d sequences: %.6g as the engine batches\n", since(),
+                 sizes[candidates.front().size], candidates.front().value);
+  const auto turns = (refined.size() + static_cast<std::size_t>(how.islands) - 1) /
+                     static_cast<std::size_t>(how.islands);
+  std::mutex printing;
+  in_parallel(refined.size(), how.islands, [&](std::size_t i) {
+    const auto size = chosen[i % chosen.size()];
+    scheduler::layout_book book(*costs[size], inputs.workload.kinds,
+                                layouts_for(layouts, sizes[size]));
+    // Each turn of the threads has its share of what time is left for the search.
+    const auto turn = i / static_cast<std::size_t>(how.islands) + 1;
+    const double ends =
+        how.seconds * (judging_ends + (search_ends - judging_ends) * static_cast<double>(turn) /
+                                          static_cast<double>(turns));
     auto mine = setting;
-    mine.seed = setting.seed + 7919 * island;
+    mine.seed = setting.seed + 7919 * i;
     mine.iterations = how.iterations / steps_for_one;
     mine.stagnation = mine.epoch = std::max(1, mine.iterations);
     mine.ranked = finalists;
     mine.enough = infinity;
-    mine.stop = [&] { return interrupted() || since() > how.seconds; };
+    mine.stop = [&] { return interrupted() || since() > ends; };
+    mine.stop_ranking = [&] { return interrupted() || since() > how.seconds * ranking_ends; };
     mine.extra_seeds.clear();
     for (const auto& one : candidates)
       mine.extra_seeds.push_back(one.it);
-    if (how.progress && island == 0) {
-      std::fprintf(stderr, "  %6.2f s  steps of %d sequences: %.6g as the engine batches\n",
-                   since(), sizes[size], candidates.front().value);
-      mine.progress = [&](int step, double reached) {
-        std::fprintf(stderr, "  %6.2f s  step %d: %.6g\n", since(), step, reached);
+    for (const auto& whole : {candidates.front().it, quick_seed(book)})
+      for (auto& one : without_slowest(book, whole))
+        mine.extra_seeds.push_back(std::move(one));
+    if (how.progress)
+      mine.progress = [&, size](int step, double reached) {
+        const std::scoped_lock lock(printing);
+        std::fprintf(stderr, "  %6.2f s  steps of %d, step %d: %.6g\n", since(), sizes[size], step,
+                     reached);
       };
-    }
     mine.judge = [&](const grouping& it, double floor, bool fresh) {
       return value(size, place_grouping(book, it, how.replicas), floor, fresh);
     };
-    refined[island] = search_groups(book, inputs.workload, mine);
+    refined[i] = search_groups(book, inputs.workload, mine);
+    placed[i] = place_grouping(book, refined[i].best, how.replicas);
   });
-  // The islands' winners and the closed form's, on one stream that none was fitted to.
+  // The winners of each size and the closed form's, on one stream that none was fitted to.
   std::vector<candidate> finals;
-  scheduler::layout_book book(*costs[size], inputs.workload.kinds, layouts);
-  for (auto& one : refined) {
+  for (std::size_t i = 0; i < refined.size(); ++i) {
+    auto& one = refined[i];
     found.told.iterations += one.iterations;
     found.told.evaluations += one.evaluations;
     found.told.ended = one.ended;
-    finals.push_back({size, 0, one.best, place_grouping(book, one.best, how.replicas)});
+    finals.push_back({chosen[i % chosen.size()], 0, std::move(one.best), std::move(placed[i])});
   }
   for (std::size_t i = 0; i < std::min(finalists, candidates.size()); ++i)
     finals.push_back(candidates[i]);
-  in_parallel(finals.size(), how.islands, [&](std::size_t i) {
-    finals[i].value = value(finals[i].size, finals[i].lines, -infinity, true);
-  });
-  auto& best =
-      *std::max_element(finals.begin(), finals.end(),
-                        [](const candidate& a, const candidate& b) { return a.value < b.value; });
-  found.told.evaluations += static_cast<int>(candidates.size() + finals.size());
+  const auto judged = finals.size();
+  judge_in_rounds(
+      finals, how.islands, 1,
+      [&](const candidate& one, double floor) { return value(one.size, one.lines, floor, true); },
+      [&] { return interrupted() || since() > how.seconds; });
+  if (finals.empty()) // on the long stream none keeps its deadline
+    finals.push_back(std::move(candidates.front()));
+  auto& best = finals.front();
+  found.told.evaluations += static_cast<int>(proposed + judged);
   found.told.best = best.it;
   found.told.value = best.value;
   found.lines = std::move(best.lines);

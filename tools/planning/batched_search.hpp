@@ -16,8 +16,8 @@ struct batched_found {
 
 /// Two rounds. The closed form searches at several sizes of batch, each with room for its KV; the
 /// best few of each and the setting's own seeds are simulated as the engine batches. From the
-/// winners, at the winner's size, the search goes on with that simulation as the judge. With a
-/// `concurrency` in the flags only that is tried.
+/// winners, at the best of those sizes, the search goes on with that simulation as the judge. With
+/// a `concurrency` in the flags only that is tried.
 [[nodiscard]] batched_found search_batched(const input_flags& flags, const solve_flags& how,
                                            const planning_inputs& inputs,
                                            const scheduler::search_setting& setting,

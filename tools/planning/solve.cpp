@@ -44,9 +44,9 @@ scheduler::search_goal goal_of(const std::string& name) {
   return scheduler::search_goal::attainment;
 }
 
+constexpr double search_share = 0.9; // of the time limit; what is left is for the ranking
 constexpr std::size_t measured_requests = 20'000;
 constexpr std::size_t batched_requests = 3'000;
-constexpr std::size_t saturating_requests = 600; // for each line
 
 } // namespace
 
@@ -85,7 +85,8 @@ scheduler::search_result search_islands(const scheduler::cost_model& costs,
   in_parallel(results.size(), islands, [&](std::size_t island) {
     auto mine = setting;
     mine.seed = setting.seed + 7919 * island;
-    mine.stop = [&] { return stop_asked || since(start) > seconds; };
+    mine.stop = [&] { return stop_asked || since(start) > search_share * seconds; };
+    mine.stop_ranking = [&] { return stop_asked || since(start) > seconds; };
     if (progress)
       mine.progress = [&](int step, double value) {
         const std::scoped_lock lock(printing);
@@ -170,7 +171,8 @@ scheduler::saturation saturated(const planning_inputs& inputs,
   const auto& costs = dynamic_cast<const scheduler::calibrated_cost&>(*inputs.costs);
   // More than all lines hold at once, or it would never be steady.
   const auto stream = scheduler::make_stream(
-      inputs.workload, std::max(batched_requests, lines.size() * saturating_requests), seed);
+      inputs.workload, std::max(batched_requests, lines.size() * scheduler::saturating_requests),
+      seed);
   return scheduler::saturate(costs, lines, inputs.workload.kinds, stream,
                              {1, inputs.dispatch, inputs.base});
 }
