@@ -52,8 +52,10 @@ std::string why_stage(const planning_inputs& inputs, const scheduler::pipeline& 
         slowest = here;
         at = i;
       }
-    text += at == j ? "; the pipeline's slowest stage"
-                    : "; kept below the slowest stage, " + std::to_string(at);
+    const double here = prices[j].compute_s + prices[j].tensor_parallel_s;
+    text += at == j                   ? "; the pipeline's slowest stage"
+            : here > 0.9999 * slowest ? "; as slow as stage " + std::to_string(at)
+                                      : "; faster than the slowest, stage " + std::to_string(at);
   }
   return text;
 }
