@@ -2,6 +2,7 @@
 
 #include "scheduler/flow_placement.hpp"
 #include "tools/planning/batched_search.hpp"
+#include "tools/planning/in_parallel.hpp"
 
 #include <algorithm>
 #include <map>
@@ -9,6 +10,8 @@
 namespace hexgen::tools {
 
 namespace {
+
+constexpr int flow_steps = 3000, threads = 2, most_attempts = 6;
 
 /// The clusters that the nodes of each type form alone.
 std::vector<config::cluster> by_type(const config::cluster& whole) {
@@ -28,11 +31,8 @@ std::vector<config::cluster> by_type(const config::cluster& whole) {
   return all;
 }
 
-struct served {
-  double simulated = 0, flow = 0; // tokens per second
-};
-
-served search_capacity(const input_flags& flags, const planning_inputs& inputs, double seconds,
+/// Tokens per second of the best plan that a search finds, as the engine batches.
+double search_capacity(const input_flags& flags, const planning_inputs& inputs, double seconds,
                        bool progress) {
   solve_flags how;
   how.seconds = seconds;
@@ -45,47 +45,64 @@ served search_capacity(const input_flags& flags, const planning_inputs& inputs, 
   // Half of the nodes may be small: a replica takes what it needs from any region.
   setting.across_regions = true;
   const auto found = search_batched(flags, how, inputs, setting, layout_setting_for(inputs));
-  if (found.lines.empty())
-    return {};
-  served made;
-  made.simulated = saturated(inputs, found.lines, flags.seed + 4243).tokens_per_s;
-  for (const auto& line : found.lines) {
-    double mean = 0;
-    for (const auto& kind : inputs.workload.kinds)
-      mean += kind.share *
-              scheduler::time_pipeline(*found.costs, line, kind.prompt_tokens, kind.output_tokens)
-                  .bottleneck_s;
-    made.flow += inputs.workload.mean_output() / mean;
-  }
-  return made;
+  return found.lines.empty() ? 0 : saturated(inputs, found.lines, flags.seed + 4243).tokens_per_s;
+}
+
+/// Stages that a request passes on average.
+int stages_of(const scheduler::flow_plan& plan, int layers) {
+  int held = 0, ranges = 0;
+  for (const auto& range : plan.ranges)
+    if (range.layers > 0) {
+      held += range.layers;
+      ++ranges;
+    }
+  return held > 0 ? (layers * ranges + held - 1) / held : 1;
 }
 
 } // namespace
 
+double best_flow(const input_flags& flags, const planning_inputs& inputs,
+                 const std::function<scheduler::flow_plan(const scheduler::cost_model&)>& place) {
+  if (!batches(inputs))
+    return place(*inputs.costs).requests_per_s;
+  const std::vector<int> sizes{2, 4, 8, 16, 32, 64, 128};
+  std::vector<double> found(sizes.size());
+  in_parallel(sizes.size(), threads, [&](std::size_t i) {
+    // As many steps are under way as there are stages, which depends on what their KV leaves for
+    // layers.
+    int stages = 1;
+    for (int attempt = 0; attempt < most_attempts && !interrupted(); ++attempt) {
+      const auto costs = costs_for(flags, inputs, sizes[i], stages * sizes[i]);
+      const auto plan = place(*costs);
+      const int needed = stages_of(plan, costs->model().layers);
+      if (needed <= stages) {
+        found[i] = plan.requests_per_s;
+        return;
+      }
+      stages = needed;
+    }
+  });
+  return *std::max_element(found.begin(), found.end());
+}
+
 offline_figures compare_offline(const input_flags& flags, double seconds_each, bool progress) {
   const auto inputs = load_inputs(flags);
   offline_figures found;
-  const auto ours = search_capacity(flags, *inputs, 6 * seconds_each, progress);
-  found.ours = ours.simulated;
-  found.ours_flow = ours.flow;
+  found.ours = search_capacity(flags, *inputs, 2 * seconds_each, progress);
   const auto types = by_type(inputs->cluster);
   for (const auto& type : types) {
     const auto alone = load_inputs(flags, type);
     found.separate +=
-        search_capacity(flags, *alone, 3 * seconds_each / static_cast<double>(types.size()), false)
-            .simulated;
+        search_capacity(flags, *alone, seconds_each / static_cast<double>(types.size()), false);
   }
-  constexpr int steps = 20'000;
-  for (const int concurrency : {8, 16, 32, 64, 128}) {
-    const auto costs = costs_for(flags, *inputs, concurrency);
-    const auto& kinds = inputs->workload.kinds;
-    const double tokens = inputs->workload.mean_output();
-    found.shared_flow = std::max(
-        found.shared_flow,
-        tokens * scheduler::place_by_flow(*costs, kinds, steps, flags.seed).requests_per_s);
-    found.stages_flow = std::max(found.stages_flow,
-                                 tokens * scheduler::place_by_stages(*costs, kinds).requests_per_s);
-  }
+  const auto& kinds = inputs->workload.kinds;
+  const double tokens = inputs->workload.mean_output();
+  found.shared_flow = tokens * best_flow(flags, *inputs, [&](const scheduler::cost_model& costs) {
+                        return scheduler::place_by_flow(costs, kinds, flow_steps, flags.seed);
+                      });
+  found.stages_flow = tokens * best_flow(flags, *inputs, [&](const scheduler::cost_model& costs) {
+                        return scheduler::place_by_stages(costs, kinds);
+                      });
   return found;
 }
 

@@ -20,13 +20,14 @@ constexpr int usual_concurrency = 16;
 /// `concurrency` zero: a request alone.
 std::unique_ptr<scheduler::cost_model> make_costs(const input_flags& flags,
                                                   const planning_inputs& inputs,
-                                                  const scheduler::pool& pool, int concurrency) {
+                                                  const scheduler::pool& pool, int concurrency,
+                                                  int sequences) {
   if (flags.mode == "paper")
     return std::make_unique<scheduler::paper_cost>(pool, inputs.model, inputs.longest_prompt,
                                                    inputs.longest_output, flags.kv_sharded);
   scheduler::calibration setting;
   setting.concurrency = std::max(1, concurrency);
-  setting.sequences = std::max(1, 2 * concurrency);
+  setting.sequences = std::max(1, sequences > 0 ? sequences : 2 * concurrency);
   setting.context =
       static_cast<int>(inputs.workload.mean_prompt() + inputs.workload.mean_output()) + 1;
   return std::make_unique<scheduler::calibrated_cost>(pool, inputs.model, setting);
@@ -37,7 +38,7 @@ std::vector<float> reference_base(const input_flags& flags, const planning_input
   const auto source =
       config::read_cluster(config::find_config(flags.slo_reference, "clusters"), load_catalogue());
   const scheduler::pool pool(source);
-  const auto costs = make_costs(flags, inputs, pool, 0);
+  const auto costs = make_costs(flags, inputs, pool, 0, 0);
   if (pool.machines().empty())
     throw std::invalid_argument("--slo-reference: the cluster has no devices");
   const auto& machine = pool.machines().front();
@@ -128,9 +129,9 @@ int parse_arguments(CLI::App& app, int argc, char** argv) {
   return 0;
 }
 
-std::unique_ptr<scheduler::cost_model> costs_for(const input_flags& flags,
-                                                 const planning_inputs& inputs, int concurrency) {
-  return make_costs(flags, inputs, *inputs.pool, concurrency);
+std::unique_ptr<scheduler::cost_model>
+costs_for(const input_flags& flags, const planning_inputs& inputs, int concurrency, int sequences) {
+  return make_costs(flags, inputs, *inputs.pool, concurrency, sequences);
 }
 
 std::unique_ptr<planning_inputs> load_inputs(const input_flags& flags) {

@@ -53,9 +53,11 @@ struct planning_inputs {
   int concurrency = 0; // calibrated mode: sequences that share a step in `costs`
 };
 
-/// The flags' cost model, in calibrated mode for steps that `concurrency` sequences share.
-[[nodiscard]] std::unique_ptr<scheduler::cost_model>
-costs_for(const input_flags& flags, const planning_inputs& inputs, int concurrency);
+/// The flags' cost model, in calibrated mode for steps that `concurrency` sequences share, with
+/// room for the KV of `sequences`; without a number for twice as many as share a step.
+[[nodiscard]] std::unique_ptr<scheduler::cost_model> costs_for(const input_flags& flags,
+                                                               const planning_inputs& inputs,
+                                                               int concurrency, int sequences = 0);
 
 /// Reads all files. Throws config::config_error or std::invalid_argument.
 [[nodiscard]] std::unique_ptr<planning_inputs> load_inputs(const input_flags& flags);

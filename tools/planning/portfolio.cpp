@@ -2,15 +2,26 @@
 
 #include "scheduler/plan_service.hpp"
 #include "tools/planning/batched_search.hpp"
+#include "tools/planning/in_parallel.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
 
 namespace hexgen::tools {
 
 namespace {
 
-constexpr std::size_t batched_requests = 3000; // a batched request costs as much as a thousand
+constexpr std::size_t batched_requests = 6000; // a batched request costs as much as a thousand
+constexpr std::size_t runners_up = 6;          // of each search's plans, kept beside its best
+constexpr int batched_iterations = 2400;       // so that a busy machine changes nothing
+constexpr int islands = 2;                     // threads, too
+
+std::string short_number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
 
 } // namespace
 
@@ -22,28 +33,29 @@ arm::arm(std::string name, const input_flags& flags, const planning_inputs& inpu
           inputs.workload, batched_ != nullptr ? std::min(requests, batched_requests) : requests,
           flags.seed + 4242)) {}
 
-std::vector<const scheduler::line_service*> arm::pointers(const judged& plan) {
+std::vector<const scheduler::line_service*> arm::plan::pointers() const {
   std::vector<const scheduler::line_service*> found;
-  for (const auto& service : plan.services)
+  for (const auto& service : services)
     found.push_back(&service);
   return found;
 }
 
 void arm::add(const std::vector<scheduler::pipeline>& lines) {
-  if (lines.empty() || std::find(lines_.begin(), lines_.end(), lines) != lines_.end())
+  const bool known = std::any_of(plans_.begin(), plans_.end(),
+                                 [&](const auto& other) { return other->lines == lines; });
+  if (lines.empty() || known)
     return;
-  judged plan;
+  auto made = std::make_unique<plan>();
+  made->lines = lines;
   for (const auto& line : lines)
-    plan.services.push_back(
+    made->services.push_back(
         scheduler::service_of(*inputs_.costs, line, inputs_.workload.kinds, inputs_.occupancy));
-  plan.capacity = batched_ != nullptr ? saturated(inputs_, lines, flags_.seed + 4243).requests_per_s
-                                      : scheduler::capacity(pointers(plan), inputs_.workload.kinds);
-  plans_.push_back(std::move(plan));
-  lines_.push_back(lines);
+  plans_.push_back(std::move(made));
 }
 
 void arm::search(const std::vector<double>& scales, const std::vector<double>& rates,
-                 scheduler::layout_rule rule, double seconds_each, bool progress) {
+                 scheduler::layout_rule rule, double seconds_each, bool progress,
+                 const std::function<void(const std::string&)>& doing) {
   auto layouts = layout_setting_for(inputs_);
   layouts.rule = rule;
   scheduler::search_setting setting;
@@ -52,55 +64,88 @@ void arm::search(const std::vector<double>& scales, const std::vector<double>& r
   setting.epoch = 2500;
   setting.requests = 6000;
   setting.stagnation = 10'000;
-  const auto run = [&] {
+  const auto run = [&](const std::string& what) {
     if (interrupted())
       return;
+    doing(name_ + ", " + what);
     scheduler::search_result found;
     if (batched_ != nullptr) {
       solve_flags how;
       how.seconds = seconds_each;
       how.progress = progress;
+      how.iterations = batched_iterations;
       auto made = search_batched(flags_, how, inputs_, setting, layouts);
       found = std::move(made.told);
       add(made.lines);
     } else {
-      found = search_islands(*inputs_.costs, inputs_.workload, setting, layouts, 1, seconds_each,
-                             progress);
+      found = search_islands(*inputs_.costs, inputs_.workload, setting, layouts, islands,
+                             seconds_each, progress);
+      // Streams tell near equals apart only when long: all of them stay, and figures decide.
       scheduler::layout_book book(*inputs_.costs, inputs_.workload.kinds, layouts);
       add(place_grouping(book, found.best));
+      for (std::size_t i = 0; i < std::min(runners_up, found.ranked.size()); ++i)
+        add(place_grouping(book, found.ranked[i]));
     }
     setting.extra_seeds.push_back(found.best);
     if (setting.extra_seeds.size() > 6)
       setting.extra_seeds.erase(setting.extra_seeds.begin());
   };
   setting.goal = scheduler::search_goal::capacity;
-  run();
+  run("for capacity");
   setting.goal = scheduler::search_goal::rate;
   for (const double scale : scales) {
     setting.slo_scale = scale;
-    run();
+    run("for the rate at scale " + short_number(scale));
   }
   setting.goal = scheduler::search_goal::scale;
   for (const double rate : rates) {
     setting.rate = rate;
-    run();
+    run("for the scale at " + short_number(rate) + " requests/s");
   }
+}
+
+std::vector<double> arm::largest_rates(const std::vector<double>& scales, double share) const {
+  std::vector<double> found(scales.size());
+  in_parallel(scales.size(), islands,
+              [&](std::size_t i) { found[i] = largest_rate(stream_, scales[i], share); });
+  return found;
+}
+
+std::vector<double> arm::smallest_scales(const std::vector<double>& rates, double share) const {
+  std::vector<double> found(rates.size());
+  in_parallel(rates.size(), islands,
+              [&](std::size_t i) { found[i] = smallest_scale(stream_, rates[i], share); });
+  return found;
 }
 
 double arm::largest_rate(const scheduler::request_stream& stream, double scale,
                          double share) const {
   double best = 0;
-  for (std::size_t i = 0; i < plans_.size(); ++i) {
-    if (plans_[i].capacity <= best)
+  const auto late = scheduler::may_be_late(stream.times.size(), share);
+  const auto& kinds = inputs_.workload.kinds;
+  std::vector<float> ratios;
+  for (const auto& one : plans_) {
+    if (interrupted())
+      break;
+    // Most plans are worse than the best so far, which one simulation tells, mostly before its end.
+    if (batched_ != nullptr) {
+      const scheduler::batch_setting at{best, inputs_.dispatch, inputs_.base};
+      if (best == 0 ||
+          scheduler::simulate_batches_within(*batched_, one->lines, kinds, stream, at, scale, late))
+        best =
+            std::max(best, scheduler::largest_batch_rate(*batched_, one->lines, kinds, stream, at,
+                                                         scale, share, capacity_of(*one), best));
       continue;
-    best = std::max(
-        best, batched_ != nullptr
-                  ? scheduler::largest_batch_rate(*batched_, lines_[i], inputs_.workload.kinds,
-                                                  stream, {1, inputs_.dispatch, inputs_.base},
-                                                  scale, share, plans_[i].capacity, best)
-                  : scheduler::largest_rate(pointers(plans_[i]), stream,
-                                            {inputs_.dispatch, 1, inputs_.base}, scale, share,
-                                            plans_[i].capacity));
+    }
+    const auto lines = one->pointers();
+    if (capacity_of(*one) <= best)
+      continue;
+    if (best == 0 ||
+        scheduler::simulate_within(lines, stream, {inputs_.dispatch, best, inputs_.base}, scale,
+                                   late, ratios))
+      best =
+          std::max(best, scheduler::largest_rate(lines, stream, {inputs_.dispatch, 1, inputs_.base},
+                                                 scale, share, capacity_of(*one)));
   }
   return best;
 }
@@ -108,25 +153,40 @@ double arm::largest_rate(const scheduler::request_stream& stream, double scale,
 double arm::smallest_scale(const scheduler::request_stream& stream, double rate,
                            double share) const {
   double best = std::numeric_limits<double>::infinity();
+  const auto late = scheduler::may_be_late(stream.times.size(), share);
   std::vector<float> ratios;
-  for (std::size_t i = 0; i < plans_.size(); ++i) {
-    if (batched_ != nullptr)
-      ratios = scheduler::simulate_batches(*batched_, lines_[i], inputs_.workload.kinds, stream,
-                                           {rate, inputs_.dispatch, inputs_.base})
-                   .ratios;
-    else
-      scheduler::simulate(pointers(plans_[i]), stream, {inputs_.dispatch, rate, inputs_.base},
-                          ratios);
-    best = std::min(best, scheduler::scale_for(ratios, share));
+  for (const auto& one : plans_) {
+    if (interrupted())
+      break;
+    if (batched_ != nullptr) {
+      auto made =
+          scheduler::simulate_batches_within(*batched_, one->lines, inputs_.workload.kinds, stream,
+                                             {rate, inputs_.dispatch, inputs_.base}, best, late);
+      if (made)
+        best = std::min(best, scheduler::scale_for(made->ratios, share));
+    } else if (scheduler::simulate_within(one->pointers(), stream,
+                                          {inputs_.dispatch, rate, inputs_.base}, best, late,
+                                          ratios)) {
+      best = std::min(best, scheduler::scale_for(ratios, share));
+    }
   }
   return best;
 }
 
+double arm::capacity_of(const plan& one) const {
+  std::call_once(one.counted, [&] {
+    one.capacity = batched_ != nullptr
+                       ? saturated(inputs_, one.lines, flags_.seed + 4243).requests_per_s
+                       : scheduler::capacity(one.pointers(), inputs_.workload.kinds);
+  });
+  return one.capacity;
+}
+
 double arm::capacity() const {
-  double best = 0;
-  for (const auto& plan : plans_)
-    best = std::max(best, plan.capacity);
-  return best;
+  std::vector<double> found(plans_.size());
+  in_parallel(plans_.size(), islands,
+              [&](std::size_t i) { found[i] = interrupted() ? 0 : capacity_of(*plans_[i]); });
+  return found.empty() ? 0 : *std::max_element(found.begin(), found.end());
 }
 
 double arm::mean_latency() const {
@@ -134,8 +194,8 @@ double arm::mean_latency() const {
   const auto alone = batched_ != nullptr ? costs_for(flags_, inputs_, 0) : nullptr;
   const auto& costs = alone != nullptr ? *alone : *inputs_.costs;
   double best = std::numeric_limits<double>::infinity();
-  for (const auto& lines : lines_)
-    for (const auto& line : lines) {
+  for (const auto& one : plans_)
+    for (const auto& line : one->lines) {
       const auto service =
           scheduler::service_of(costs, line, inputs_.workload.kinds, inputs_.occupancy);
       double mean = 0;
@@ -144,13 +204,6 @@ double arm::mean_latency() const {
       best = std::min(best, mean);
     }
   return best;
-}
-
-std::size_t arm::most_replicas() const {
-  std::size_t most = 0;
-  for (const auto& plan : plans_)
-    most = std::max(most, plan.services.size());
-  return most;
 }
 
 } // namespace hexgen::tools

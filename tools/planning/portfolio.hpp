@@ -3,12 +3,16 @@
 
 #include "tools/planning/solve.hpp"
 
+#include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 namespace hexgen::tools {
 
-/// Plans of one arm; each metric takes the best of them.
+/// Plans of one arm; each metric takes the best of them. Figures that Ctrl-C cut short are worth
+/// nothing: ask interrupted() after them.
 class arm {
 public:
   /// Flags and inputs must outlive the arm; `requests` of a stream are simulated for each figure.
@@ -16,17 +20,18 @@ public:
       std::size_t requests);
 
   void add(const std::vector<scheduler::pipeline>& lines);
-  /// Searches at the given scales (for rate) and rates (for scale) and for capacity.
+  /// Searches for capacity, at the given scales (for rate) and rates (for scale); `doing` is told
+  /// of each search as it begins.
   void search(const std::vector<double>& scales, const std::vector<double>& rates,
-              scheduler::layout_rule rule, double seconds_each, bool progress);
+              scheduler::layout_rule rule, double seconds_each, bool progress,
+              const std::function<void(const std::string&)>& doing);
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] bool empty() const { return plans_.empty(); }
-  [[nodiscard]] double largest_rate(double scale, double share) const {
-    return largest_rate(stream_, scale, share);
-  }
-  [[nodiscard]] double smallest_scale(double rate, double share) const {
-    return smallest_scale(stream_, rate, share);
-  }
+  /// At each scale the largest rate, and at each rate the smallest scale, that `share` keeps.
+  [[nodiscard]] std::vector<double> largest_rates(const std::vector<double>& scales,
+                                                  double share) const;
+  [[nodiscard]] std::vector<double> smallest_scales(const std::vector<double>& rates,
+                                                    double share) const;
   /// The same on another stream.
   [[nodiscard]] double largest_rate(const scheduler::request_stream& stream, double scale,
                                     double share) const;
@@ -34,26 +39,24 @@ public:
                                       double share) const;
   [[nodiscard]] double capacity() const;     // in calibrated mode of a saturated engine
   [[nodiscard]] double mean_latency() const; // of the quickest plan's quickest pipeline, alone
-  [[nodiscard]] std::size_t most_replicas() const;
   [[nodiscard]] const planning_inputs& inputs() const { return inputs_; }
-  [[nodiscard]] const std::vector<std::vector<scheduler::pipeline>>& plans() const {
-    return lines_;
-  }
 
 private:
-  struct judged {
+  struct plan {
+    std::vector<scheduler::pipeline> lines;
     std::vector<scheduler::line_service> services;
-    double capacity = 0;
+    mutable std::once_flag counted;
+    mutable double capacity = 0;
+    [[nodiscard]] std::vector<const scheduler::line_service*> pointers() const;
   };
-  [[nodiscard]] static std::vector<const scheduler::line_service*> pointers(const judged& plan);
+  [[nodiscard]] double capacity_of(const plan& one) const;
 
   std::string name_;
   const input_flags& flags_;
   const planning_inputs& inputs_;
   const scheduler::calibrated_cost* batched_; // null in paper mode
   scheduler::request_stream stream_;
-  std::vector<judged> plans_;
-  std::vector<std::vector<scheduler::pipeline>> lines_;
+  std::vector<std::unique_ptr<plan>> plans_;
 };
 
 } // namespace hexgen::tools
