@@ -1,6 +1,7 @@
 #include "actors/data/model_borrower.hpp"
 
 #include "compute/files/mapped_file.hpp"
+#include "compute/model_catalog.hpp"
 #include "compute/model_digest.hpp"
 #include "transport/proto/hexgen.pb.h"
 
@@ -37,6 +38,22 @@ bool plain_name(const std::string& name) {
 }
 
 } // namespace
+
+fs::path own_model_path(const wire::model_reference& served, const std::string& told) {
+  if (!told.empty())
+    return compute::resolve_model(told);
+  const fs::path named(served.source);
+  for (const auto& path : {named, compute::model_cache() / named.filename()})
+    try {
+      return compute::resolve_model(path.string());
+    } catch (const compute::file_error&) { // not here
+    }
+  return {};
+}
+
+fs::path fetched_models() {
+  return compute::model_cache() / "fetched";
+}
 
 struct model_borrower::local_file {
   local_file(const fs::path& path, std::uint64_t bytes)

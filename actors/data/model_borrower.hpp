@@ -2,6 +2,7 @@
 // machine runs, fetched over the fabric.
 #pragma once
 
+#include "actors/core/wire.hpp"
 #include "compute/model_layout.hpp"
 #include "transport/fabric.hpp"
 
@@ -22,6 +23,14 @@ class model_piece;
 } // namespace hexgen::proto
 
 namespace hexgen::actors {
+
+/// Where this machine has the whole model: at `told` where that says something, else where the
+/// coordinator has it or in this user's cache. Empty: nowhere. Throws compute::file_error when
+/// `told` leads nowhere.
+[[nodiscard]] std::filesystem::path own_model_path(const wire::model_reference& served,
+                                                   const std::string& told);
+/// The cache that a borrower's copies are kept in.
+[[nodiscard]] std::filesystem::path fetched_models();
 
 /// The copy is one sparse file (or folder) of the original's size and layout under `cache`, so that
 /// it is opened as any other model and its unfetched tensors take no room on disk. Thread-safe; one

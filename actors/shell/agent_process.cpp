@@ -28,20 +28,6 @@ struct opened_model {
   std::shared_ptr<model_borrower> borrower; // null: the machine has the whole model
 };
 
-/// Where this machine has the model; empty: nowhere.
-std::filesystem::path own_copy(const wire::model_reference& served, const std::string& own_path) {
-  if (!own_path.empty())
-    return compute::resolve_model(own_path);
-  // The coordinator's path may not be ours: then this user's cache.
-  const std::filesystem::path named(served.source);
-  for (const auto& path : {named, compute::model_cache() / named.filename()})
-    try {
-      return compute::resolve_model(path.string());
-    } catch (const compute::file_error&) {
-    }
-  return {};
-}
-
 /// One life of an agent: from one incarnation to the next.
 class agent_life {
 public:
@@ -167,12 +153,12 @@ private:
   }
 
   void open_model(const wire::model_reference& served) {
-    auto path = own_copy(served, options_.model_path);
+    auto path = own_model_path(served, options_.model_path);
     std::shared_ptr<model_borrower> borrower;
     if (path.empty()) {
       log_("event=model_not_here source=" + served.source + " fetching_from=" + coordinator_name);
       borrower = std::make_shared<model_borrower>(
-          served.digest, compute::model_cache() / "fetched", [this](transport::frame f) {
+          served.digest, fetched_models(), [this](transport::frame f) {
             const transport::peer_id to = coordinator_;
             return to != 0 && fabric_->send(to, std::move(f)) == transport::send_result::accepted;
           });

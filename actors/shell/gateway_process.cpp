@@ -1,7 +1,7 @@
 #include "actors/shell/gateway_process.hpp"
 
 #include "actors/core/coordinator_state.hpp"
-#include "actors/data/serving_shape.hpp"
+#include "actors/data/model_borrower.hpp"
 #include "actors/shell/clock.hpp"
 #include "actors/shell/fabric_gate.hpp"
 #include "actors/shell/front_end.hpp"
@@ -49,6 +49,10 @@ public:
           shown.set_cluster(m.json());
       } else if (e.frame->type == proto::ROUTING_TABLE) {
         take_table(e.frame->head);
+      } else if (e.frame->type == proto::MODEL_PIECE) {
+        const std::lock_guard guard(mutex_);
+        if (borrower_)
+          borrower_->on_piece(e.frame);
       }
     }
   }
@@ -64,20 +68,31 @@ public:
   }
 
   void ask_status() {
+    proto::status_request m;
+    m.set_id(++asked_);
+    send({transport::traffic::control, proto::STATUS_REQUEST, m.SerializeAsString(), {}});
+  }
+
+  /// The path of what a gateway reads of the model, which is not its weights.
+  std::filesystem::path fetch(const wire::model_reference& model) {
+    const auto borrower = std::make_shared<model_borrower>(
+        model.digest, fetched_models(), [this](transport::frame f) { return send(std::move(f)); });
+    {
+      const std::lock_guard guard(mutex_);
+      borrower_ = borrower;
+    }
+    return borrower->open();
+  }
+
+private:
+  bool send(transport::frame f) {
     transport::peer_id peer = 0;
     {
       const std::lock_guard guard(mutex_);
       peer = peer_;
     }
-    if (peer == 0)
-      return;
-    proto::status_request m;
-    m.set_id(++asked_);
-    fabric_->send(peer,
-                  {transport::traffic::control, proto::STATUS_REQUEST, m.SerializeAsString(), {}});
+    return peer != 0 && fabric_->send(peer, std::move(f)) == transport::send_result::accepted;
   }
-
-private:
   void redial() {
     const std::lock_guard guard(mutex_);
     peer_ = 0;
@@ -102,6 +117,7 @@ private:
   transport::peer_id peer_ = 0;
   unsigned failures_ = 0;
   std::optional<wire::routing_table> table_;
+  std::shared_ptr<model_borrower> borrower_; // null: this machine has the model
   std::uint64_t asked_ = 0;
 };
 
@@ -128,15 +144,18 @@ int run_gateway(const gateway_process_options& o, stop_signal& stop) {
   link.begin(*fabric);
   int code = 0;
   if (const auto table = link.wait_for_table(stop)) {
-    const auto path = o.model_path.empty() ? table->model.source : o.model_path;
-    const auto model = open_served_model(
-        path, table->model.name, static_cast<int>(table->settings.max_sequence), o.chat_template);
+    auto path = own_model_path(table->model, o.model_path);
+    if (path.empty())
+      path = link.fetch(table->model);
+    const auto model =
+        open_served_model(path.string(), table->model.name,
+                          static_cast<int>(table->settings.max_sequence), o.chat_template);
     runtime system;
     front_end_options f;
     f.http = o.http;
     f.api.api_key = o.fabric.api_key;
     f.api.aliases = o.model_aliases;
-    f.api.model_root = path;
+    f.api.model_root = path.string();
     f.api.log = [log](const std::string& line) { log("event=api " + line); };
     f.incarnation = fabric->incarnation();
     f.shutdown_timeout = o.shutdown_timeout;

@@ -69,11 +69,16 @@ class Layouts(unittest.TestCase):
                                  serve=("--stages", "1,1", "--layers", "18,12")) as cluster:
                 source.unlink()  # agents look there first
                 for i in (1, 2):
-                    cluster.environment["XDG_CACHE_HOME"] = f"{folder}/{i}"
+                    cluster.environment = {**cluster.environment, "XDG_CACHE_HOME": f"{folder}/{i}"}
                     cluster.run(f"a{i}", "join", cluster.fabric, "--name", f"a{i}", "--device", "cpu:threads=1")
                 harness.wait_for(lambda: cluster.running() and cluster.get("/health").status == 200,
                                  harness.START_S, cluster.tails)
                 answers = [text_of(cluster.streamed("/v1/completions", body)) for body in (BODY, SEEDED)]
+                gateway = cluster.run("gateway", "gateway", "--join", cluster.fabric, "--port", "0")
+                cluster.port = int(harness.wait_for(
+                    lambda: cluster.running() and re.search(r"http://[^:]+:(\d+)/v1", gateway.text()),
+                    harness.START_S, cluster.tails)[1])
+                self.assertEqual(text_of(cluster.streamed("/v1/completions", BODY)), answers[0])
                 for i in (1, 2):
                     copies = list(pathlib.Path(folder, str(i)).rglob("only-here.gguf"))
                     self.assertEqual(len(copies), 1)
