@@ -56,6 +56,13 @@ TEST_CASE("compare prints the paper's evaluation", "[compare]") {
     CHECK(reached[i + 1].get<double>() <= bound[i].get<double>() * (1 + 1e-6));
 }
 
+TEST_CASE("Helix's clusters need calibrated mode", "[compare]") {
+  const auto said = hexgen::test::run_planning("compare --part helix", true);
+  CHECK(said.code == 1);
+  CHECK(said.out.find("--part helix: its clusters are compared with --mode calibrated") !=
+        std::string::npos);
+}
+
 TEST_CASE("interrupted, compare ends with the rows that it knows", "[compare]") {
   // A shell starts it with searches that would take hours, and presses Ctrl-C after the first row.
   const auto out = (folder / "compare").string();

@@ -128,6 +128,10 @@ int compare_main(int argc, char** argv) {
   flags.inputs.model = "llama-2-70b";
   flags.inputs.workload = "arena-grid";
   add_input_flags(app, flags.inputs, false);
+  app.add_option("--part", flags.part,
+                 "the paper's evaluation, Helix's clusters (calibrated mode) or all")
+      ->check(CLI::IsMember({"all", "paper", "helix"}))
+      ->capture_default_str();
   app.add_option("--seconds-each", flags.seconds_each, "at most for each of about 45 searches")
       ->check(CLI::Range(0.05, 600.0))
       ->capture_default_str();

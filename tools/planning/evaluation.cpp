@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <stdexcept>
 
 namespace hexgen::tools {
 
@@ -34,7 +35,10 @@ std::vector<double> ratio(const std::vector<double>& a, const std::vector<double
 }
 
 void add_shapes(arm& into) {
-  for (const auto& shape : scheduler::possible_shapes(*into.inputs().costs))
+  auto shapes = scheduler::possible_shapes(*into.inputs().costs);
+  // Wide and short first: what they reach lets figures give the deep ones up at once.
+  std::reverse(shapes.begin(), shapes.end());
+  for (const auto& shape : shapes)
     into.add(scheduler::one_shape(*into.inputs().costs, shape.degree, shape.stages));
 }
 
@@ -83,15 +87,19 @@ public:
 
   /// Arms in rising cost; every row follows what it needs.
   void run() {
-    homogeneous();
-    half_price();
-    full_price();
-    capacities();
-    asymmetry();
-    offline();
+    if (flags_.part != "helix") {
+      homogeneous();
+      half_price();
+      full_price();
+      capacities();
+      asymmetry();
+      offline();
+    }
+    if (paper_ && flags_.part == "helix")
+      throw std::invalid_argument("--part helix: its clusters are compared with --mode calibrated");
     if (paper_)
       study();
-    else
+    else if (flags_.part != "paper")
       helix();
   }
 

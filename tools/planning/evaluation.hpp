@@ -11,7 +11,8 @@ namespace hexgen::tools {
 
 struct evaluation_flags {
   input_flags inputs;
-  double seconds_each = 8; // for each search at most
+  std::string part = "all"; // paper, helix
+  double seconds_each = 8;  // for each search at most
   std::size_t requests = 100'000;
   bool progress = false; // tell of every improvement on stderr
 };

@@ -11,7 +11,7 @@ namespace hexgen::tools {
 
 namespace {
 
-constexpr int flow_steps = 3000, threads = 2, most_attempts = 6;
+constexpr int flow_steps = 1500, threads = 2, most_attempts = 6;
 
 /// The clusters that the nodes of each type form alone.
 std::vector<config::cluster> by_type(const config::cluster& whole) {
@@ -31,9 +31,11 @@ std::vector<config::cluster> by_type(const config::cluster& whole) {
   return all;
 }
 
-/// Tokens per second of the best plan that a search finds, as the engine batches.
-double search_capacity(const input_flags& flags, const planning_inputs& inputs, double seconds,
-                       bool progress) {
+/// The lines of the best plan that a search for capacity finds; `known` are plans to begin with.
+std::vector<scheduler::pipeline> search_capacity(const input_flags& flags,
+                                                 const planning_inputs& inputs, double seconds,
+                                                 bool progress,
+                                                 std::vector<scheduler::grouping> known) {
   solve_flags how;
   how.seconds = seconds;
   how.progress = progress;
@@ -42,10 +44,29 @@ double search_capacity(const input_flags& flags, const planning_inputs& inputs, 
   setting.policy = inputs.dispatch;
   setting.base = inputs.base;
   setting.seed = flags.seed;
+  setting.extra_seeds = std::move(known);
   // Half of the nodes may be small: a replica takes what it needs from any region.
   setting.across_regions = true;
-  const auto found = search_batched(flags, how, inputs, setting, layout_setting_for(inputs));
-  return found.lines.empty() ? 0 : saturated(inputs, found.lines, flags.seed + 4243).tokens_per_s;
+  return search_batched(flags, how, inputs, setting, layout_setting_for(inputs)).lines;
+}
+
+double tokens_per_s(const input_flags& flags, const planning_inputs& inputs,
+                    const std::vector<scheduler::pipeline>& lines) {
+  return lines.empty() ? 0 : saturated(inputs, lines, flags.seed + 4243).tokens_per_s;
+}
+
+/// Adds lines of a part of the pool with the whole pool's numbers.
+void add_lines(std::vector<scheduler::pipeline>& to, const scheduler::pool& whole,
+               const scheduler::pool& part, std::vector<scheduler::pipeline> lines) {
+  std::map<std::string, int> numbers;
+  for (int device = 0; device < whole.devices(); ++device)
+    numbers[whole.id(device)] = device;
+  for (auto& line : lines) {
+    for (auto& stage : line)
+      for (int& device : stage.devices)
+        device = numbers.at(part.id(device));
+    to.push_back(std::move(line));
+  }
 }
 
 /// Stages that a request passes on average.
@@ -65,7 +86,7 @@ double best_flow(const input_flags& flags, const planning_inputs& inputs,
                  const std::function<scheduler::flow_plan(const scheduler::cost_model&)>& place) {
   if (!batches(inputs))
     return place(*inputs.costs).requests_per_s;
-  const std::vector<int> sizes{2, 4, 8, 16, 32, 64, 128};
+  const std::vector<int> sizes{4, 8, 16, 32, 64};
   std::vector<double> found(sizes.size());
   in_parallel(sizes.size(), threads, [&](std::size_t i) {
     // As many steps are under way as there are stages, which depends on what their KV leaves for
@@ -88,13 +109,21 @@ double best_flow(const input_flags& flags, const planning_inputs& inputs,
 offline_figures compare_offline(const input_flags& flags, double seconds_each, bool progress) {
   const auto inputs = load_inputs(flags);
   offline_figures found;
-  found.ours = search_capacity(flags, *inputs, 2 * seconds_each, progress);
   const auto types = by_type(inputs->cluster);
+  std::vector<scheduler::pipeline> together;
   for (const auto& type : types) {
     const auto alone = load_inputs(flags, type);
-    found.separate +=
-        search_capacity(flags, *alone, seconds_each / static_cast<double>(types.size()), false);
+    auto lines =
+        search_capacity(flags, *alone, seconds_each / static_cast<double>(types.size()), false, {});
+    add_lines(together, *inputs->pool, *alone->pool, std::move(lines));
   }
+  found.separate = tokens_per_s(flags, *inputs, together);
+  // Each type alone is a plan as well, and where the search begins.
+  std::vector<scheduler::grouping> known;
+  if (!together.empty())
+    known.push_back(scheduler::as_seed(*inputs->pool, together));
+  const auto ours = search_capacity(flags, *inputs, 2 * seconds_each, progress, std::move(known));
+  found.ours = std::max(tokens_per_s(flags, *inputs, ours), found.separate);
   const auto& kinds = inputs->workload.kinds;
   const double tokens = inputs->workload.mean_output();
   found.shared_flow = tokens * best_flow(flags, *inputs, [&](const scheduler::cost_model& costs) {

@@ -18,7 +18,7 @@ best_flow(const input_flags& flags, const planning_inputs& inputs,
 struct offline_figures {
   // Simulated as the engine batches:
   double ours = 0;
-  double separate = 0; // every type of node by itself
+  double separate = 0; // pipelines of one type of node each
   // As flows count, without queues:
   double shared_flow = 0; // Helix-like: any machine hands on to any that continues
   double stages_flow = 0; // Swarm-like: equal stages
