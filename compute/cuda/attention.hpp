@@ -28,10 +28,13 @@ inline constexpr int max_kv_splits = 32;
 /// q rows are q_stride apart. lengths[s] positions are attended (0: padding, not written).
 /// Streams K and V once per KV head. A sequence's pages are cut into `splits` even parts, or, with
 /// pages_each > 0, into parts of that many pages (splits * pages_each pages cover the longest):
-/// a row's result then does not depend on its batch.
+/// a row's result then does not depend on its batch. `early`: all positions but each sequence's
+/// last are read before the kernel in front has ended, so no kernel since the stream was last idle
+/// or a graph began may have written them. ended [sequences * kv_heads]: zero before and after.
 void decode_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
                       const std::int32_t* rows, const std::int32_t* lengths, int sequences,
-                      int heads, int splits, int pages_each, float* scratch, cudaStream_t stream);
+                      int heads, int splits, int pages_each, bool early, float* scratch,
+                      unsigned* ended, cudaStream_t stream);
 
 /// A run of queries of one sequence in a step.
 struct query_run {

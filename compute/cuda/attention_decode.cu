@@ -27,12 +27,13 @@ __global__ void __launch_bounds__(warps * 32)
                   __nv_bfloat16* __restrict__ out, paged_kv kv,
                   const std::int32_t* __restrict__ rows, const std::int32_t* __restrict__ lengths,
                   int heads, int first_in_group, int width, int pages_each, float scale_log2,
-                  float* __restrict__ scratch) {
+                  bool early, float* __restrict__ scratch, unsigned* __restrict__ ended) {
   extern __shared__ __align__(128) __nv_bfloat16 shared[];
   constexpr int chunks = D / 8;
   constexpr int head_rows = 8 * HALVES;
   allow_successor();
-  wait_for_predecessor();
+  if (!early)
+    wait_for_predecessor();
   const int sequence = blockIdx.z;
   const int length = lengths[sequence];
   if (length == 0)
@@ -69,12 +70,22 @@ __global__ void __launch_bounds__(warps * 32)
         copy_16(k + page * D + at<D>(row, chunk), kv.v + value);
       }
     }
-    commit_copies();
   };
   const int first_page = split * pages_each + warp;
+  if (early) {
+    // Only the last page waits for the kernel before, which writes this step's position to it.
 #pragma unroll
-  for (int s = 0; s < STAGES; ++s)
-    load(first_page + s * warps, s);
+    for (int s = 0; s < STAGES; ++s)
+      if (first_page + s * warps != pages - 1)
+        load(first_page + s * warps, s);
+    wait_for_predecessor();
+  }
+#pragma unroll
+  for (int s = 0; s < STAGES; ++s) {
+    if (!early || first_page + s * warps == pages - 1)
+      load(first_page + s * warps, s);
+    commit_copies();
+  }
 
   unsigned query[D / 16][4];
 #pragma unroll
@@ -154,6 +165,7 @@ __global__ void __launch_bounds__(warps * 32)
     }
     __syncwarp(); // all lanes have read the stage
     load(p + STAGES * warps, stage);
+    commit_copies();
     stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
 
@@ -209,32 +221,43 @@ __global__ void __launch_bounds__(warps * 32)
       }
     }
   }
-}
-
-/// Sums the splits' parts. Grid: (heads, sequences), D threads.
-template <int D>
-__global__ void merge_kernel(const float* __restrict__ scratch, __nv_bfloat16* __restrict__ out,
-                             const std::int32_t* __restrict__ rows,
-                             const std::int32_t* __restrict__ lengths, int heads, int splits) {
-  allow_successor();
-  wait_for_predecessor();
-  if (lengths[blockIdx.y] == 0)
+  if (splits == 1)
     return;
-  const std::size_t head = static_cast<std::size_t>(blockIdx.y) * heads + blockIdx.x;
-  const float* parts = scratch + head * splits * (D + 2);
-  float top = -INFINITY;
-  for (int s = 0; s < splits; ++s)
-    top = fmaxf(top, parts[s * (D + 2) + D]);
-  float total = 0;
-  float value = 0;
-  for (int s = 0; s < splits; ++s) {
-    const float* part = parts + s * (D + 2);
-    const float w = part[D] == -INFINITY ? 0.0F : exp2f(part[D] - top);
-    total += w * part[D + 1];
-    value += w * part[threadIdx.x];
+
+  // The block that ends last of the splits sums their parts, in their order.
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned* count = ended + sequence * kv.kv_heads + kv_head;
+    last = atomicAdd(count, 1U) == static_cast<unsigned>(splits) - 1;
+    if (last)
+      *count = 0; // for the next launch
   }
-  const std::size_t row = rows == nullptr ? blockIdx.y : rows[blockIdx.y];
-  out[(row * heads + blockIdx.x) * D + threadIdx.x] = __float2bfloat16(value / total);
+  __syncthreads();
+  if (!last)
+    return;
+  __threadfence();
+  for (int i = threadIdx.x; i < width * D; i += warps * 32) {
+    const int g = i / D;
+    const int d = i % D;
+    const std::size_t head = static_cast<std::size_t>(sequence) * heads + first_head + g;
+    const float* parts = scratch + head * splits * (D + 2);
+    float top = -INFINITY;
+    for (int s = 0; s < splits; ++s)
+      top = fmaxf(top, __ldcg(parts + s * (D + 2) + D));
+    float total = 0;
+    float value = 0;
+#pragma unroll 4
+    for (int s = 0; s < splits; ++s) {
+      const float* part = parts + s * (D + 2);
+      const float m = __ldcg(part + D);
+      const float w = m == -INFINITY ? 0.0F : exp2f(m - top);
+      total += w * __ldcg(part + D + 1);
+      value += w * __ldcg(part + d);
+    }
+    out[(row_index * heads + first_head + g) * D + d] = __float2bfloat16(value / total);
+  }
 }
 
 struct launch {
@@ -245,7 +268,9 @@ struct launch {
   const std::int32_t* rows;
   const std::int32_t* lengths;
   int sequences, heads, splits, pages_each;
+  bool early;
   float* scratch;
+  unsigned* ended;
   cudaStream_t stream;
 };
 
@@ -263,7 +288,7 @@ void launch_heads(const launch& l, int first, int width) {
                   static_cast<unsigned>(l.sequences));
   launch_dependent(decode_kernel<D, HALVES, STAGES>, grid, warps * 32, bytes, l.stream, l.q,
                    l.q_stride, l.out, l.kv, l.rows, l.lengths, l.heads, first, width, l.pages_each,
-                   scale_log2, l.scratch);
+                   scale_log2, l.early, l.scratch, l.ended);
 }
 
 template <int D>
@@ -281,10 +306,6 @@ void launch_dim(const launch& l) {
     else
       launch_heads<D, 2, 3>(l, first, width);
   }
-  if (l.splits > 1)
-    launch_dependent(merge_kernel<D>,
-                     dim3(static_cast<unsigned>(l.heads), static_cast<unsigned>(l.sequences)), D, 0,
-                     l.stream, l.scratch, l.out, l.rows, l.lengths, l.heads, l.splits);
 }
 
 } // namespace
@@ -295,9 +316,10 @@ std::size_t decode_scratch_floats(int sequences, int heads, int head_dim) {
 
 void decode_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
                       const std::int32_t* rows, const std::int32_t* lengths, int sequences,
-                      int heads, int splits, int pages_each, float* scratch, cudaStream_t stream) {
-  const launch l{q,         q_stride, out,    kv,         rows,    lengths,
-                 sequences, heads,    splits, pages_each, scratch, stream};
+                      int heads, int splits, int pages_each, bool early, float* scratch,
+                      unsigned* ended, cudaStream_t stream) {
+  const launch l{q,     q_stride, out,        kv,    rows,    lengths, sequences,
+                 heads, splits,   pages_each, early, scratch, ended,   stream};
   switch (kv.head_dim) {
   case 64:
     launch_dim<64>(l);

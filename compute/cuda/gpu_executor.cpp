@@ -60,6 +60,9 @@ public:
     activated_ = device_buffer<__nv_bfloat16>(t * static_cast<std::size_t>(local_.ffn));
     scratch_ = device_buffer<float>(
         decode_scratch_floats(gpu.max_sequences, local_.heads, config_.head_dim));
+    splits_ended_ = device_buffer<unsigned>(static_cast<std::size_t>(gpu.max_sequences) *
+                                            static_cast<std::size_t>(local_.kv_heads));
+    HEXGEN_CUDA_CHECK(cudaMemset(splits_ended_.data(), 0, splits_ended_.bytes()));
     if (part.last) {
       logits_ = device_buffer<float>(static_cast<std::size_t>(padded(logit_capacity())) *
                                      static_cast<std::size_t>(local_.vocab));
@@ -394,8 +397,9 @@ private:
     return std::max(16, (pages + max_kv_splits - 1) / max_kv_splits);
   }
 
-  /// Layers, and on the last stage the head's logits of `logit_rows` rows.
-  void launch_layers(int tokens, int decodes, int splits, int tiles, int logit_rows,
+  /// Layers, and on the last stage the head's logits of `logit_rows` rows. `in_graph`: no kernel of
+  /// this step but the layers' own writes KV.
+  void launch_layers(int tokens, int decodes, int splits, int tiles, int logit_rows, bool in_graph,
                      collective& group) {
     const auto& a = buffers_.device();
     const int h = config_.hidden;
@@ -432,7 +436,8 @@ private:
       }
       if (decodes > 0)
         decode_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.decode_rows, a.lengths,
-                         decodes, local_.heads, splits, pages_each(), scratch_.data(), beside);
+                         decodes, local_.heads, splits, pages_each(), in_graph, scratch_.data(),
+                         splits_ended_.data(), beside);
       prefill_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.runs, a.tiles, tiles,
                         local_.heads, stream_);
       if (both) {
@@ -478,7 +483,7 @@ private:
     auto launch = [&] {
       embed(weights_.embedding(), a.ids, a.chosen, hidden_.data(), sequences, config_.hidden,
             stream_);
-      launch_layers(sequences, sequences, splits, 0, sequences, alone);
+      launch_layers(sequences, sequences, splits, 0, sequences, true, alone);
       if (with_choice) {
         argmax(logits_.data(), a.chosen, sequences, local_.vocab, stream_);
         advance({a.chosen, a.ids, a.positions, a.lengths, a.slots, a.tables,
@@ -488,7 +493,7 @@ private:
     };
     embed(weights_.embedding(), a.ids, a.chosen, hidden_.data(), sequences, config_.hidden,
           stream_);
-    launch_layers(sequences, sequences, splits, 0, sequences, alone);
+    launch_layers(sequences, sequences, splits, 0, sequences, true, alone);
     HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
     HEXGEN_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
     launch();
@@ -557,7 +562,7 @@ private:
     }
     launch_layers(s.tokens(), buffers_.decodes(),
                   splits_for(std::max(1, buffers_.decodes()), buffers_.longest()), buffers_.tiles(),
-                  s.logit_rows(), group);
+                  s.logit_rows(), false, group);
   }
 
   void check_ids(const step& s, std::span<const std::int32_t> ids) const {
@@ -633,6 +638,7 @@ private:
   device_buffer<float> hidden_, reduced_, rope_, scratch_, logits_;
   device_buffer<__nv_bfloat16> normed_, delta_, qkv_, attended_, gate_up_, activated_, pool_;
   device_buffer<std::int32_t> history_, counter_;
+  device_buffer<unsigned> splits_ended_;
   pinned_buffer<float> host_hidden_, host_logits_;
   std::array<choosing, 2> choosing_;
   std::uint64_t begun_ = 0, ended_ = 0; // steps of begin_choosing()
