@@ -10,15 +10,19 @@
 #include <cuda_profiler_api.h>
 #endif
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace hexgen::compute;
@@ -74,6 +78,32 @@ std::vector<std::uint32_t> blocks_for(int sequence, int tokens) {
   return out;
 }
 
+struct logit_error {
+  double relative = 0; // of norms
+  double worst = 0;
+  double rms = 0; // of the reference
+};
+
+logit_error error_of(std::span<const float> got, std::span<const float> expected) {
+  double squares = 0;
+  double reference = 0;
+  logit_error e;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double d = static_cast<double>(got[i]) - static_cast<double>(expected[i]);
+    squares += d * d;
+    reference += static_cast<double>(expected[i]) * static_cast<double>(expected[i]);
+    e.worst = std::max(e.worst, std::isfinite(got[i]) ? std::abs(d) : 1e9);
+  }
+  e.relative = std::sqrt(squares / reference);
+  e.rms = std::sqrt(reference / static_cast<double>(expected.size()));
+  return e;
+}
+
+/// bf16 keeps 8 bits: about 2^-9 a rounding, some ten roundings a layer added as noise.
+double allowed_error(int layers) {
+  return std::ldexp(1.0, -9) * std::sqrt(10.0 * layers + 2);
+}
+
 /// Teacher-forced logits at every position, GPU against the CPU's float32 reference.
 bool check_family(const char* name, const model_config& config, int chunk, int tokens) {
   const auto model = make_synthetic_model(config, tensor_type::bf16, 7);
@@ -116,21 +146,11 @@ bool check_family(const char* name, const model_config& config, int chunk, int t
                 alone);
     at += n;
   }
-  double squares = 0;
-  double reference = 0;
-  double worst = 0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double d = static_cast<double>(got[i]) - static_cast<double>(expected[i]);
-    squares += d * d;
-    reference += static_cast<double>(expected[i]) * static_cast<double>(expected[i]);
-    worst = std::max(worst, std::isfinite(got[i]) ? std::abs(d) : 1e9);
-  }
-  const double relative = std::sqrt(squares / reference);
-  // bf16 keeps 8 bits: about 2^-9 a rounding, some ten roundings a layer added as noise.
-  const double allowed = std::ldexp(1.0, -9) * std::sqrt(10.0 * config.layers + 2);
-  const bool ok = relative < allowed;
+  const auto e = error_of(got, expected);
+  const double allowed = allowed_error(config.layers);
+  const bool ok = e.relative < allowed;
   std::printf("check %-22s chunk %3d: relative error %.2e (allowed %.2e), worst %.3g  %s\n", name,
-              chunk, relative, allowed, worst, ok ? "ok" : "FAILED");
+              chunk, e.relative, allowed, e.worst, ok ? "ok" : "FAILED");
   return ok;
 }
 
@@ -434,6 +454,107 @@ void serve(gpu_executor& device, const std::string& name, const std::vector<std:
               first_tokens[first_tokens.size() / 2] * 1e3);
 }
 
+/// Teacher-forced logits of a model's golden answers, at every token of them: as one prompt, and
+/// token by token. A greedy token may differ from the golden one only where the reference's margin
+/// is within what two logits' errors may come to: sqrt(2) of the allowed one, four times over for
+/// the worst of hundreds of tokens.
+bool check_golden(const std::string& model_path, const std::string& cases_path) {
+  const auto model = open_model(model_path);
+  const auto& config = model->config();
+  const auto cases = nlohmann::json::parse(std::ifstream(cases_path)).at("cases");
+  constexpr int answer = 48;
+  executor_options options;
+  options.kernels = kernel_kind::reference;
+  options.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  options.max_step_tokens = 1024;
+  options.max_logit_rows = answer;
+  gpu_options gpu;
+  gpu.max_sequences = 8;
+  gpu.max_context = 1024;
+  solo_collective alone;
+  auto cpu = make_cpu_executor(model, whole(config), options);
+  auto device = make_gpu_executor(model, whole(config), options, gpu);
+  const auto table = blocks_for(0, 1024);
+  cpu->allocate_kv(64);
+  device->allocate_kv(64);
+  device->warm_up();
+  const auto vocab = static_cast<std::size_t>(config.vocab);
+  std::vector<float> hidden(1024 * static_cast<std::size_t>(config.hidden));
+  const double allowed = allowed_error(config.layers);
+  double error[2] = {};
+  double worst_margin = 0;
+  int agreed[2] = {};
+  int unlike[2] = {};
+  bool ok = true;
+  for (const auto& c : cases) {
+    const auto golden = c.at("greedy_ids").get<std::vector<std::int32_t>>();
+    const auto margins = c.at("margins").get<std::vector<float>>();
+    auto ids = c.at("ids").get<std::vector<std::int32_t>>();
+    const int prompt = static_cast<int>(ids.size());
+    ids.insert(ids.end(), golden.begin(), golden.begin() + answer - 1);
+    const int tokens = static_cast<int>(ids.size());
+    std::vector<float> expected(answer * vocab);
+    step all;
+    all.entries = {{1, 0, tokens, answer, table}};
+    cpu->run(all, ids,
+             std::span(hidden).first(static_cast<std::size_t>(tokens) *
+                                     static_cast<std::size_t>(config.hidden)),
+             expected, alone);
+    for (int way = 0; way < 2; ++way) { // as one prompt; token by token
+      std::vector<float> got(answer * vocab);
+      if (way == 0) {
+        device->run(all, ids, hidden, got, alone);
+      } else {
+        for (int row = 0; row < answer; ++row) {
+          const int at = row == 0 ? 0 : prompt + row - 1;
+          const int n = row == 0 ? prompt : 1;
+          step part;
+          part.entries = {{1, at, n, 1, table}};
+          device->run(
+              part,
+              std::span(ids).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n)),
+              hidden, std::span(got).subspan(static_cast<std::size_t>(row) * vocab, vocab), alone);
+        }
+      }
+      const auto e = error_of(got, expected);
+      error[way] = std::max(error[way], e.relative);
+      ok = ok && e.relative < allowed;
+      int first = answer;
+      for (int row = answer - 1; row >= 0; --row) {
+        const auto begin = got.begin() + row * static_cast<std::ptrdiff_t>(vocab);
+        const auto at = static_cast<std::size_t>(row);
+        const auto token =
+            static_cast<std::int32_t>(std::max_element(begin, begin + config.vocab) - begin);
+        if (token == golden[at])
+          continue;
+        first = row;
+        ++unlike[way];
+        const double margin = static_cast<double>(margins[at]);
+        const double may = 4 * std::sqrt(2.0) * allowed * e.rms;
+        worst_margin = std::max(worst_margin, margin);
+        ok = ok && margin < may;
+        std::printf(
+            "  %s %s: token %d has margin %.4f in the reference (allowed %.2f), GPU logits "
+            "%.4f and %.4f, reference's %.4f and %.4f\n",
+            c.at("id").get<std::string>().c_str(), way == 0 ? "as one prompt" : "token by token",
+            row, margin, may, static_cast<double>(begin[golden[at]]),
+            static_cast<double>(begin[token]),
+            static_cast<double>(expected[at * vocab + static_cast<std::size_t>(golden[at])]),
+            static_cast<double>(expected[at * vocab + static_cast<std::size_t>(token)]));
+      }
+      agreed[way] += first == answer;
+    }
+  }
+  for (int way = 0; way < 2; ++way)
+    std::printf("check golden, %s: relative error at most %.2e (allowed %.2e), %d of %zu answers "
+                "agree, %d tokens differ\n",
+                way == 0 ? "as one prompt" : "token by token", error[way], allowed, agreed[way],
+                cases.size(), unlike[way]);
+  std::printf("check golden: largest margin of a token that differs %.4f  %s\n", worst_margin,
+              ok ? "ok" : "FAILED");
+  return ok;
+}
+
 enum class bench_mode { rates, profile, serve };
 
 void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
@@ -562,6 +683,9 @@ int main(int argc, char** argv) {
   // Measured ceilings: dense bf16 about 800 TFLOP/s on both; memory by card.
   const double memory = gpus[0].name.find("H200") != std::string::npos ? 4.64 : 3.0;
   bool ok = true;
+  if (argc == 4 && std::string(argv[1]) == "golden")
+    return check_golden(argv[2], argv[3]) ? 0 : 1;
+  // bench_gpu golden MODEL tests/golden/smollm2.json, or
   // bench_gpu [check | racecheck | llama-2-7b | llama-3-8b] [profile | serve] [deterministic]
   // [batch...]; racecheck: what compute-sanitizer's tool of that name gets through, without
   // cuBLASLt
