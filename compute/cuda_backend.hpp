@@ -25,6 +25,9 @@ struct gpu_info {
 /// CUDA, no driver, too old an architecture.
 [[nodiscard]] std::vector<gpu_info> list_gpus(std::string& why);
 
+/// How matrices lie in a GPU's memory: fp8 is e4m3 with a power of two a row.
+enum class gpu_weights : std::uint8_t { bf16, fp8 };
+
 struct gpu_options {
   int ordinal = 0;
   int max_sequences = 256;     // widest decode batch
@@ -32,6 +35,7 @@ struct gpu_options {
   bool deterministic = false;  // a row's result does not depend on its batch
   bool random_weights = false; // shapes from the model's config, values drawn on the device
   std::uint64_t seed = 1;
+  gpu_weights weights = gpu_weights::bf16;
 };
 
 /// What GPU executors can do beyond executor: choose greedy tokens without moving logits.
@@ -50,7 +54,7 @@ public:
                              std::span<std::int32_t> tokens) = 0;
 };
 
-/// Weights as bf16 on the GPU, KV as bf16. Throws std::runtime_error (no GPU, no memory: says how
+/// KV and activations as bf16. Throws std::runtime_error (no GPU, no memory: says how
 /// much is needed and free), file_error.
 [[nodiscard]] std::unique_ptr<gpu_executor>
 make_gpu_executor(std::shared_ptr<const model_file> model, const shard& part,

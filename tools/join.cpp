@@ -77,8 +77,8 @@ void add_join(CLI::App& app, action& chosen) {
                        "The node's name, unique in the cluster (default: host "
                        "name)"));
   env(verb->add_option("--device", f->devices,
-                       "cpu:threads=N,memory=SIZE,speed=F or cuda:N; may be repeated (default: "
-                       "cpu). speed below 1 holds the device back"))
+                       "cpu:threads=N,memory=SIZE,speed=F or cuda:N,memory=SIZE,weights=fp8; may be "
+                       "repeated (default: cpu). speed below 1 holds the device back"))
       ->delimiter(';')
       ->allow_extra_args(false);
   env(verb->add_option("--model", f->model,

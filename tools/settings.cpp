@@ -93,9 +93,9 @@ parsed_device parse_device(const std::string& text, std::uint32_t index) {
     rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
     d.memory_bytes = 0; // the device's own
   } else if (d.kind != "cpu") {
-    throw usage_error(
-        "a device is cpu[:threads=N,memory=SIZE,speed=F] or cuda:N[,memory=SIZE], not '" + text +
-        "'");
+    throw usage_error("a device is cpu[:threads=N,memory=SIZE,speed=F] or "
+                      "cuda:N[,memory=SIZE,weights=fp8], not '" +
+                      text + "'");
   }
   std::stringstream parts(rest);
   for (std::string part; std::getline(parts, part, ',');) {
@@ -110,8 +110,13 @@ parsed_device parse_device(const std::string& text, std::uint32_t index) {
       d.speed = parse_number(value, "speed");
       if (!(d.speed > 0) || d.speed > 1)
         throw usage_error("speed must be above 0 and at most 1, not '" + value + "'");
+    } else if (key == "weights" && d.kind == "cuda") {
+      if (value != "bf16" && value != "fp8")
+        throw usage_error("weights of a GPU are bf16 or fp8, not '" + value + "'");
+      d.fp8 = value == "fp8";
     } else {
-      throw usage_error("a device has threads=, memory= and speed=, not '" + part + "'");
+      throw usage_error("a device has threads=, memory= and speed=, a GPU also weights=, not '" +
+                        part + "'");
     }
   }
   out.description = text;

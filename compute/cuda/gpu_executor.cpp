@@ -35,15 +35,27 @@ private:
   cudaGraphExec_t exec_ = nullptr;
 };
 
+/// Values of the largest matrix, which wide steps bring to bf16 when it is e4m3.
+std::size_t widened_values(const model_config& config, const shard& part, gpu_weights type) {
+  if (type == gpu_weights::bf16)
+    return 0;
+  const auto local = local_shape::of(config, part);
+  const int rows = std::max({2 * local.ffn, (local.heads + 2 * local.kv_heads) * config.head_dim,
+                             part.last ? local.vocab : 0});
+  return static_cast<std::size_t>(config.hidden) *
+         static_cast<std::size_t>(std::max(rows, local.heads * config.head_dim));
+}
+
 class executor_on_gpu final : public gpu_executor {
 public:
   executor_on_gpu(std::shared_ptr<const model_file> model, const shard& part,
                   const executor_options& options, const gpu_options& gpu)
       : model_(std::move(model)), config_(model_->config()), part_(part), options_(options),
         gpu_(gpu), local_(local_shape::of(config_, part)), stream_(make_stream(gpu.ordinal)),
-        weights_(config_, part,
-                 {gpu.random_weights ? nullptr : model_.get(), gpu.seed, options.progress},
-                 stream_),
+        weights_(
+            config_, part,
+            {gpu.random_weights ? nullptr : model_.get(), gpu.weights, gpu.seed, options.progress},
+            stream_),
         buffers_({options.max_step_tokens, gpu.max_sequences,
                   std::max(options.max_logit_rows, gpu.max_sequences),
                   (gpu.max_context + block_tokens - 1) / block_tokens, gpu.max_sequences}) {
@@ -58,6 +70,7 @@ public:
     attended_ = device_buffer<__nv_bfloat16>(t * static_cast<std::size_t>(q_width()));
     gate_up_ = device_buffer<__nv_bfloat16>(t * 2 * static_cast<std::size_t>(local_.ffn));
     activated_ = device_buffer<__nv_bfloat16>(t * static_cast<std::size_t>(local_.ffn));
+    widened_ = device_buffer<__nv_bfloat16>(widened_values(config_, part, gpu.weights));
     scratch_ = device_buffer<float>(
         decode_scratch_floats(gpu.max_sequences, local_.heads, config_.head_dim));
     splits_ended_ = device_buffer<unsigned>(static_cast<std::size_t>(gpu.max_sequences) *
@@ -318,16 +331,29 @@ private:
   }
 
   template <class Y>
-  void product(const __nv_bfloat16* x, const __nv_bfloat16* w, Y* y, int m, int n, int k) {
-    if (gpu_.deterministic)
-      // One algorithm for every batch: whole runs of rows, each row by itself.
-      for (int row = 0; row < m; row += deterministic_rows)
-        gemm_.run(x + static_cast<std::size_t>(row) * k, w, y + static_cast<std::size_t>(row) * n,
-                  deterministic_rows, n, k, n, stream_);
-    else if (m <= skinny_rows_max && k % skinny_k_step == 0)
-      skinny(x, w, y, m, n, k, stream_);
-    else
-      gemm_.run(x, w, y, padded(m), n, k, n, stream_);
+  void product(const __nv_bfloat16* x, const weight_matrix& w, Y* y, int m) {
+    if (few(w, m)) {
+      skinny(x, w, y, m, stream_);
+      return;
+    }
+    const int n = w.rows;
+    const int k = w.columns;
+    const auto* values = w.bf16();
+    if (w.scales != nullptr) {
+      dequantize(w, widened_.data(), stream_);
+      values = widened_.data();
+    }
+    if (!gpu_.deterministic) {
+      gemm_.run(x, values, y, padded(m), n, k, n, stream_);
+      return;
+    }
+    // One algorithm for every batch: whole runs of rows, each row by itself.
+    for (int row = 0; row < m; row += deterministic_rows)
+      gemm_.run(x + static_cast<std::size_t>(row) * k, values,
+                y + static_cast<std::size_t>(row) * n, deterministic_rows, n, k, n, stream_);
+  }
+  [[nodiscard]] bool few(const weight_matrix& w, int m) const {
+    return !gpu_.deterministic && m <= skinny_rows_max(w);
   }
 
   /// Queues the choice of tokens from logits_ and their way to the host.
@@ -408,7 +434,7 @@ private:
       const auto& w = weights_.layers()[static_cast<std::size_t>(i)];
       rms_norm(hidden_.data(), pending, w.attention_norm, normed_.data(), nullptr, tokens, h,
                config_.norm_epsilon, stream_);
-      product(normed_.data(), w.qkv, qkv_.data(), tokens, qkv_width(), h);
+      product(normed_.data(), w.qkv, qkv_.data(), tokens);
       rope_store r;
       r.qkv = qkv_.data();
       r.k_pool = k_pool(i);
@@ -444,18 +470,17 @@ private:
         HEXGEN_CUDA_CHECK(cudaEventRecord(join_, side_));
         HEXGEN_CUDA_CHECK(cudaStreamWaitEvent(stream_, join_, 0));
       }
-      product(attended_.data(), w.output, delta_.data(), tokens, h, q_width());
+      product(attended_.data(), w.output, delta_.data(), tokens);
       reduce(tokens, group);
       rms_norm(hidden_.data(), delta_.data(), w.ffn_norm, normed_.data(), nullptr, tokens, h,
                config_.norm_epsilon, stream_);
-      if (!gpu_.deterministic && tokens <= skinny_rows_max && h % skinny_k_step == 0) {
-        skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, 2 * local_.ffn, h,
-                      stream_);
+      if (few(w.gate_up, tokens)) {
+        skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, stream_);
       } else {
-        product(normed_.data(), w.gate_up, gate_up_.data(), tokens, 2 * local_.ffn, h);
+        product(normed_.data(), w.gate_up, gate_up_.data(), tokens);
         swiglu(gate_up_.data(), activated_.data(), tokens, local_.ffn, stream_);
       }
-      product(activated_.data(), w.down, delta_.data(), tokens, h, local_.ffn);
+      product(activated_.data(), w.down, delta_.data(), tokens);
       reduce(tokens, group);
       pending = delta_.data();
     }
@@ -470,7 +495,7 @@ private:
         stream_);
     rms_norm(hidden_.data(), nullptr, weights_.output_norm(), normed_.data(), a.logit_rows,
              logit_rows, h, config_.norm_epsilon, stream_);
-    product(normed_.data(), weights_.head(), logits_.data(), logit_rows, local_.vocab, h);
+    product(normed_.data(), weights_.head(), logits_.data(), logit_rows);
   }
 
   const graph& decode_graph(int sequences, int splits, bool with_choice) {
@@ -637,6 +662,7 @@ private:
   step_buffers buffers_;
   device_buffer<float> hidden_, reduced_, rope_, scratch_, logits_;
   device_buffer<__nv_bfloat16> normed_, delta_, qkv_, attended_, gate_up_, activated_, pool_;
+  device_buffer<__nv_bfloat16> widened_; // the e4m3 matrix that cuBLASLt multiplies by
   device_buffer<std::int32_t> history_, counter_;
   device_buffer<unsigned> splits_ended_;
   pinned_buffer<float> host_hidden_, host_logits_;
@@ -697,11 +723,12 @@ executor_memory gpu_executor_memory(const model_config& config, const shard& par
   const auto q = static_cast<std::uint64_t>(local.heads) * d;
   const auto kv = static_cast<std::uint64_t>(local.kv_heads) * d;
   executor_memory m;
-  m.weight_bytes = cuda::device_weights::bytes(config, part);
+  m.weight_bytes = cuda::device_weights::bytes(config, part, gpu.weights);
   m.activation_bytes =
       t * (h * 8 + (q + 2 * kv) * 2 + q * 2 + 6ULL * static_cast<std::uint64_t>(local.ffn)) +
       cuda::decode_scratch_floats(gpu.max_sequences, local.heads, config.head_dim) * 4 +
       static_cast<std::uint64_t>(gpu.max_context) * d * 4 + (64ULL << 20);
+  m.activation_bytes += 2ULL * cuda::widened_values(config, part, gpu.weights);
   if (part.last)
     m.activation_bytes += 4ULL *
                           (spare_rows + static_cast<std::uint64_t>(

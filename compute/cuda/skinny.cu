@@ -1,94 +1,140 @@
-// A block takes 16 rows of w, each of its warps every fourth run of 64 values of them: weights
-// arrive in whole 128-byte lines, several runs ahead, in shared memory that is the warp's own.
+// A block takes 16 rows of w, each of its warps every twelfth run of one or two lines of them:
+// weights arrive ahead in shared memory that is the warp's own. Of a row of 4,096 bf16 values three
+// quarters are on their way before the kernel in front has ended.
+#include "compute/cuda/e4m3.cuh"
 #include "compute/cuda/launch.cuh"
 #include "compute/cuda/skinny.hpp"
 #include "compute/cuda/tensor_core.cuh"
+
+#include <algorithm>
 
 namespace hexgen::compute::cuda {
 namespace {
 
 constexpr int block_rows = 16;
-constexpr int k_splits = 4;
-constexpr int run = skinny_k_step; // values of a row in a stage
-constexpr int stages = 6;
-constexpr int stage_values = block_rows * run;
+constexpr int k_splits = 12;                  // warps
+constexpr int line = 128;                     // bytes
+constexpr int tile_bytes = block_rows * line; // a line of each row
+template <int LINES>
+constexpr int stages = 4 / LINES;
+template <int LINES>
+constexpr int bytes_ahead = stages<LINES>* LINES* tile_bytes; // of a warp
 
-constexpr int warps = k_splits;
-constexpr int shared_bytes =
-    warps * stages * stage_values * static_cast<int>(sizeof(__nv_bfloat16));
+/// Pairs of bf16 from 16 bytes of weights.
+__device__ __forceinline__ void expand(const uint4& chunk, unsigned (&pairs)[4]) {
+  pairs[0] = chunk.x;
+  pairs[1] = chunk.y;
+  pairs[2] = chunk.z;
+  pairs[3] = chunk.w;
+}
+__device__ __forceinline__ void expand(const uint4& chunk, unsigned (&pairs)[8]) {
+  const unsigned words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    pairs[i] = e4m3_pair(words[i / 2], i % 2);
+}
+
+/// A weight's type: bf16, or e4m3 as bytes.
+template <class W>
+constexpr int line_values = line / static_cast<int>(sizeof(W));
+template <class W>
+constexpr int chunk_values = 16 / static_cast<int>(sizeof(W));
 
 /// x has up to 8 rows, a tile of the tensor cores. Which values of k meet in one tensor core
-/// product does not matter as long as both sides agree: lane t of a quad takes values 8t .. 8t+7 of
-/// 32, one 16-byte load.
-template <bool SWIGLU, class Y>
-__global__ void __launch_bounds__(warps * 32)
-    skinny_kernel(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restrict__ w,
-                  Y* __restrict__ y, int m, int n, int k) {
-  extern __shared__ __align__(128) __nv_bfloat16 shared[];
+/// product does not matter as long as both sides agree: lane t of a quad takes chunks t and t + 4
+/// of a line's 8, each one 16-byte load. `scales`: of w's rows, with e4m3. `lines`: of a row, a
+/// multiple of LINES, those of a run.
+template <bool SWIGLU, int LINES, class W, class Y>
+__global__ void __launch_bounds__(k_splits * 32)
+    skinny_kernel(const __nv_bfloat16* __restrict__ x, const W* __restrict__ w,
+                  const float* __restrict__ scales, Y* __restrict__ y, int m, int n, int lines) {
+  extern __shared__ __align__(128) unsigned char shared[];
   allow_successor();
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int first_row = blockIdx.x * block_rows;
-  const int runs = k / run;
-  __nv_bfloat16* mine = shared + warp * stages * stage_values;
+  const int runs = lines / LINES;
+  constexpr int stage_bytes = LINES * tile_bytes;
+  unsigned char* mine = shared + warp * bytes_ahead<LINES>;
 
   // Odd rows swap the halves of their line, so that a quarter of a warp reads 32 banks.
-  const __nv_bfloat16* from[4];
+  const unsigned char* from[4];
   int to[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int row = i * 4 + lane / 8;
     const int chunk = lane % 8;
     const int global_row = min(first_row + row, n - 1);
-    from[i] = w + static_cast<std::size_t>(global_row) * k + chunk * 8;
-    to[i] = row * run + (chunk ^ ((row & 1) << 2)) * 8;
+    from[i] = reinterpret_cast<const unsigned char*>(w) +
+              static_cast<std::size_t>(global_row) * lines * line + chunk * 16;
+    to[i] = row * line + (chunk ^ ((row & 1) << 2)) * 16;
   }
   auto load = [&](int r, int stage) {
     if (r < runs) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        copy_16(mine + stage * stage_values + to[i], from[i] + r * run);
+      for (int l = 0; l < LINES; ++l)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          copy_16(mine + stage * stage_bytes + l * tile_bytes + to[i],
+                  from[i] + (r * LINES + l) * line);
     }
     commit_copies();
   };
 #pragma unroll
-  for (int s = 0; s < stages; ++s)
+  for (int s = 0; s < stages<LINES>; ++s)
     load(warp + s * k_splits, s); // weights do not depend on the kernel before
   wait_for_predecessor();
 
   const int g = lane / 4;
   const int t = lane % 4;
-  uint4 input[2];
+  constexpr int halves = 2 * LINES;           // of lines
+  constexpr int inputs = chunk_values<W> / 8; // 16-byte pieces of x beside a chunk
+  const auto* row = reinterpret_cast<const uint4*>(x + static_cast<std::size_t>(min(g, m - 1)) *
+                                                           lines * line_values<W>) +
+                    t * inputs;
+  uint4 input[halves][inputs];
   auto load_input = [&](int r) {
+    const bool there = g < m && r < runs;
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
-      input[half] = g < m && r < runs
-                        ? *reinterpret_cast<const uint4*>(x + static_cast<std::size_t>(g) * k +
-                                                          r * run + half * 32 + t * 8)
-                        : make_uint4(0, 0, 0, 0);
+    for (int h = 0; h < halves; ++h)
+#pragma unroll
+      for (int i = 0; i < inputs; ++i)
+        input[h][i] = there ? row[(r * halves + h) * 4 * inputs + i] : make_uint4(0, 0, 0, 0);
   };
   load_input(warp);
   float acc[4] = {};
   int stage = 0;
   for (int r = warp; r < runs; r += k_splits) {
-    wait_for_copies<stages - 1>();
+    wait_for_copies<stages<LINES> - 1>();
     __syncwarp();
-    const uint4 now[2] = {input[0], input[1]};
-    load_input(r + k_splits);
-    const __nv_bfloat16* weights = mine + stage * stage_values;
+    uint4 now[halves][inputs];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int chunk = ((half * 4 + t) ^ ((g & 1) << 2)) * 8;
-      const uint4 low = *reinterpret_cast<const uint4*>(weights + g * run + chunk);
-      const uint4 high = *reinterpret_cast<const uint4*>(weights + (g + 8) * run + chunk);
-      const unsigned first[4] = {low.x, high.x, low.y, high.y};
-      const unsigned second[4] = {low.z, high.z, low.w, high.w};
-      multiply(acc, first, now[half].x, now[half].y);
-      multiply(acc, second, now[half].z, now[half].w);
+    for (int h = 0; h < halves; ++h)
+#pragma unroll
+      for (int i = 0; i < inputs; ++i)
+        now[h][i] = input[h][i];
+    load_input(r + k_splits);
+    const unsigned char* weights = mine + stage * stage_bytes;
+#pragma unroll
+    for (int h = 0; h < halves; ++h) {
+      const unsigned char* half =
+          weights + h / 2 * tile_bytes + ((h % 2 * 4 + t) ^ ((g & 1) << 2)) * 16;
+      unsigned low[chunk_values<W> / 2];
+      unsigned high[chunk_values<W> / 2];
+      expand(*reinterpret_cast<const uint4*>(half + g * line), low);
+      expand(*reinterpret_cast<const uint4*>(half + (g + 8) * line), high);
+#pragma unroll
+      for (int i = 0; i < inputs; ++i) {
+        const unsigned first[4] = {low[4 * i], high[4 * i], low[4 * i + 1], high[4 * i + 1]};
+        const unsigned second[4] = {low[4 * i + 2], high[4 * i + 2], low[4 * i + 3],
+                                    high[4 * i + 3]};
+        multiply(acc, first, now[h][i].x, now[h][i].y);
+        multiply(acc, second, now[h][i].z, now[h][i].w);
+      }
     }
     __syncwarp(); // all lanes have read the stage
-    load(r + stages * k_splits, stage);
-    stage = stage + 1 == stages ? 0 : stage + 1;
+    load(r + stages<LINES> * k_splits, stage);
+    stage = stage + 1 == stages<LINES> ? 0 : stage + 1;
   }
 
   // Sum the splits, in their order.
@@ -105,10 +151,12 @@ __global__ void __launch_bounds__(warps * 32)
 #pragma unroll
     for (int s = 0; s < k_splits; ++s)
       total += parts[(s * 8 + column) * pitch + row];
+    if constexpr (sizeof(W) == 1)
+      total *= scales[min(first_row + row, n - 1)];
     return total;
   };
   constexpr int outputs = SWIGLU ? block_rows / 2 : block_rows;
-  for (int i = threadIdx.x; i < outputs * m; i += warps * 32) {
+  for (int i = threadIdx.x; i < outputs * m; i += k_splits * 32) {
     const int column = i / outputs;
     const int at = i % outputs;
     const int to_row = blockIdx.x * outputs + at;
@@ -124,35 +172,65 @@ __global__ void __launch_bounds__(warps * 32)
   }
 }
 
-template <bool SWIGLU, class Y>
-void launch(const __nv_bfloat16* x, const __nv_bfloat16* w, Y* y, int m, int n, int k,
+template <bool SWIGLU, int LINES, class W, class Y>
+void launch(const __nv_bfloat16* x, const W* w, const float* scales, Y* y, int m, int n, int lines,
             cudaStream_t stream) {
+  constexpr int bytes = k_splits * bytes_ahead<LINES>;
   static const bool raised = [] {
-    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(
-        skinny_kernel<SWIGLU, Y>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(skinny_kernel<SWIGLU, LINES, W, Y>,
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     return true;
   }();
   (void)raised;
-  launch_dependent(skinny_kernel<SWIGLU, Y>,
-                   dim3(static_cast<unsigned>((n + block_rows - 1) / block_rows)), warps * 32,
-                   shared_bytes, stream, x, w, y, m, n, k);
+  launch_dependent(skinny_kernel<SWIGLU, LINES, W, Y>,
+                   dim3(static_cast<unsigned>((n + block_rows - 1) / block_rows)), k_splits * 32,
+                   bytes, stream, x, w, scales, y, m, n, lines);
+}
+
+template <bool SWIGLU, class W, class Y>
+void launch(const __nv_bfloat16* x, const W* w, const float* scales, Y* y, int m, int n, int k,
+            cudaStream_t stream) {
+  const int lines = k / line_values<W>;
+  if (lines % 2 == 0)
+    launch<SWIGLU, 2>(x, w, scales, y, m, n, lines, stream);
+  else
+    launch<SWIGLU, 1>(x, w, scales, y, m, n, lines, stream);
+}
+
+template <bool SWIGLU, class Y>
+void launch(const __nv_bfloat16* x, const weight_matrix& w, Y* y, int m, cudaStream_t stream) {
+  if (w.scales == nullptr) {
+    launch<SWIGLU>(x, w.bf16(), nullptr, y, m, w.rows, w.columns, stream);
+    return;
+  }
+  const int outputs = SWIGLU ? w.rows / 2 : w.rows;
+  for (int row = 0; row < m; row += 8) // a tile of the tensor cores at a time
+    launch<SWIGLU>(x + static_cast<std::size_t>(row) * w.columns, w.e4m3(), w.scales,
+                   y + static_cast<std::size_t>(row) * outputs, std::min(8, m - row), w.rows,
+                   w.columns, stream);
 }
 
 } // namespace
 
-void skinny(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* y, int m, int n, int k,
-            cudaStream_t stream) {
-  launch<false>(x, w, y, m, n, k, stream);
+int skinny_rows_max(const weight_matrix& w) {
+  if (w.columns % (w.scales == nullptr ? line_values<__nv_bfloat16> : line_values<std::uint8_t>) !=
+      0)
+    return 0;
+  return w.scales == nullptr ? 8 : 32;
 }
 
-void skinny(const __nv_bfloat16* x, const __nv_bfloat16* w, float* y, int m, int n, int k,
+void skinny(const __nv_bfloat16* x, const weight_matrix& w, __nv_bfloat16* y, int m,
             cudaStream_t stream) {
-  launch<false>(x, w, y, m, n, k, stream);
+  launch<false>(x, w, y, m, stream);
 }
 
-void skinny_swiglu(const __nv_bfloat16* x, const __nv_bfloat16* w, __nv_bfloat16* out, int m, int n,
-                   int k, cudaStream_t stream) {
-  launch<true>(x, w, out, m, n, k, stream);
+void skinny(const __nv_bfloat16* x, const weight_matrix& w, float* y, int m, cudaStream_t stream) {
+  launch<false>(x, w, y, m, stream);
+}
+
+void skinny_swiglu(const __nv_bfloat16* x, const weight_matrix& w, __nv_bfloat16* out, int m,
+                   cudaStream_t stream) {
+  launch<true>(x, w, out, m, stream);
 }
 
 } // namespace hexgen::compute::cuda

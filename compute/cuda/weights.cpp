@@ -46,31 +46,42 @@ private:
 
 struct layout {
   std::vector<layer_weights> layers;
-  __nv_bfloat16* embedding = nullptr;
-  __nv_bfloat16* head = nullptr;
+  weight_matrix embedding, head;
   float* output_norm = nullptr;
   std::size_t bytes = 0;
 };
 
-layout lay_out(const model_config& config, const shard& part, unsigned char* base) {
+layout lay_out(const model_config& config, const shard& part, gpu_weights type,
+               unsigned char* base) {
   const auto local = local_shape::of(config, part);
   const auto hidden = static_cast<std::size_t>(config.hidden);
   const auto d = static_cast<std::size_t>(config.head_dim);
-  const std::size_t q = static_cast<std::size_t>(local.heads) * d;
-  const std::size_t qkv = q + 2 * static_cast<std::size_t>(local.kv_heads) * d;
-  const auto ffn = static_cast<std::size_t>(local.ffn);
+  const int qkv = (local.heads + 2 * local.kv_heads) * config.head_dim;
   carver take(base);
+  auto matrix = [&](int rows, int columns, gpu_weights as) {
+    weight_matrix m;
+    m.rows = rows;
+    m.columns = columns;
+    const auto count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+    if (as == gpu_weights::bf16) {
+      m.values = take.take<__nv_bfloat16>(count);
+    } else {
+      m.values = take.take<std::uint8_t>(count);
+      m.scales = take.take<float>(static_cast<std::size_t>(rows));
+    }
+    return m;
+  };
   layout out;
   for (int i = 0; i < part.layers; ++i) {
     layer_weights w;
-    w.qkv = take.take<__nv_bfloat16>(qkv * hidden);
-    w.output = take.take<__nv_bfloat16>(hidden * q);
-    w.gate_up = take.take<__nv_bfloat16>(2 * ffn * hidden);
-    w.down = take.take<__nv_bfloat16>(hidden * ffn);
+    w.qkv = matrix(qkv, config.hidden, type);
+    w.output = matrix(config.hidden, local.heads * config.head_dim, type);
+    w.gate_up = matrix(2 * local.ffn, config.hidden, type);
+    w.down = matrix(config.hidden, local.ffn, type);
     w.attention_norm = take.take<float>(hidden);
     w.ffn_norm = take.take<float>(hidden);
     if (config.qkv_bias)
-      w.qkv_bias = take.take<float>(qkv);
+      w.qkv_bias = take.take<float>(static_cast<std::size_t>(qkv));
     if (config.qk_norm) {
       w.q_norm = take.take<float>(d);
       w.k_norm = take.take<float>(d);
@@ -78,9 +89,9 @@ layout lay_out(const model_config& config, const shard& part, unsigned char* bas
     out.layers.push_back(w);
   }
   if (part.first && part.rank == 0)
-    out.embedding = take.take<__nv_bfloat16>(static_cast<std::size_t>(config.vocab) * hidden);
+    out.embedding = matrix(config.vocab, config.hidden, gpu_weights::bf16);
   if (part.last) {
-    out.head = take.take<__nv_bfloat16>(static_cast<std::size_t>(local.vocab) * hidden);
+    out.head = matrix(local.vocab, config.hidden, type);
     out.output_norm = take.take<float>(hidden);
   }
   out.bytes = take.used();
@@ -101,6 +112,8 @@ class device_weights::loader {
 public:
   loader(const weight_source& source, std::uint64_t total, cudaStream_t stream)
       : source_(source), total_(total), stream_(stream) {
+    if (source.type == gpu_weights::fp8)
+      staged_ = device_buffer<__nv_bfloat16>(piece_bytes / sizeof(__nv_bfloat16));
     if (source.file == nullptr)
       return;
     for (auto& b : buffers_)
@@ -114,39 +127,23 @@ public:
         cudaEventDestroy(e);
   }
 
-  /// Rows [row, row + rows), columns [column, column + columns) of a matrix to `to`, whose rows are
-  /// `to_stride` values apart.
+  /// Rows [row, row + rows), columns [column, column + to.columns) of a matrix to rows first_row,
+  /// first_row + every, ... of `to`.
   void matrix(const std::string& name, std::int64_t all_rows, std::int64_t all_columns,
-              std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
-              __nv_bfloat16* to, std::int64_t to_stride) {
-    if (source_.file == nullptr) {
-      random(to, rows, columns, to_stride, all_columns);
-      return;
-    }
-    const auto* t = find(name, all_rows, all_columns);
-    const auto bytes = row_bytes(t->type, all_columns);
+              std::int64_t row, std::int64_t rows, std::int64_t column, const weight_matrix& to,
+              std::int64_t first_row = 0, int every = 1) {
+    const std::int64_t columns = to.columns;
     const std::int64_t at_once =
         std::max<std::int64_t>(1, static_cast<std::int64_t>(piece_bytes) / (columns * 2));
+    const auto* t = source_.file == nullptr ? nullptr : find(name, all_rows, all_columns);
     row_.resize(static_cast<std::size_t>(all_columns));
     for (std::int64_t done = 0; done < rows;) {
       const auto count = std::min(at_once, rows - done);
-      auto* piece = reinterpret_cast<std::uint16_t*>(next());
-      for (std::int64_t r = 0; r < count; ++r) {
-        const auto* from = t->bytes.data() + static_cast<std::size_t>(row + done + r) * bytes;
-        auto* line = piece + r * columns;
-        if (t->type == tensor_type::bf16) {
-          std::memcpy(line, from + column * 2, static_cast<std::size_t>(columns) * 2);
-          continue;
-        }
-        dequantize_row(t->type, from, all_columns, row_.data());
-        for (std::int64_t c = 0; c < columns; ++c)
-          line[c] = to_bf16(row_[static_cast<std::size_t>(column + c)]);
-      }
-      HEXGEN_CUDA_CHECK(cudaMemcpy2DAsync(
-          to + done * to_stride, static_cast<std::size_t>(to_stride) * 2, piece,
-          static_cast<std::size_t>(columns) * 2, static_cast<std::size_t>(columns) * 2,
-          static_cast<std::size_t>(count), cudaMemcpyHostToDevice, stream_));
-      sent(static_cast<std::uint64_t>(count * columns) * 2);
+      const auto at = first_row + done * every;
+      if (t == nullptr)
+        random(to, at, count, every, all_columns);
+      else
+        copy(*t, row + done, count, column, to, at, every);
       done += count;
     }
   }
@@ -179,11 +176,48 @@ private:
     return t;
   }
 
-  void random(__nv_bfloat16* to, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+  void copy(const tensor_view& t, std::int64_t row, std::int64_t rows, std::int64_t column,
+            const weight_matrix& to, std::int64_t first_row, int every) {
+    const std::int64_t columns = to.columns;
+    const auto bytes = row_bytes(t.type, t.columns);
+    auto* piece = reinterpret_cast<std::uint16_t*>(next());
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const auto* from = t.bytes.data() + static_cast<std::size_t>(row + r) * bytes;
+      auto* line = piece + r * columns;
+      if (t.type == tensor_type::bf16) {
+        std::memcpy(line, from + column * 2, static_cast<std::size_t>(columns) * 2);
+        continue;
+      }
+      dequantize_row(t.type, from, t.columns, row_.data());
+      for (std::int64_t c = 0; c < columns; ++c)
+        line[c] = to_bf16(row_[static_cast<std::size_t>(column + c)]);
+    }
+    const auto line_bytes = static_cast<std::size_t>(columns) * 2;
+    const bool staged = to.scales != nullptr;
+    HEXGEN_CUDA_CHECK(cudaMemcpy2DAsync(
+        staged ? staged_.data() : to.bf16() + first_row * columns,
+        line_bytes * static_cast<std::size_t>(staged ? 1 : every), piece, line_bytes, line_bytes,
+        static_cast<std::size_t>(rows), cudaMemcpyHostToDevice, stream_));
+    if (staged)
+      quantize_rows(staged_.data(), static_cast<int>(rows), to, static_cast<int>(first_row), every,
+                    stream_);
+    sent(static_cast<std::uint64_t>(rows * columns) * (staged ? 1 : 2));
+  }
+
+  void random(const weight_matrix& to, std::int64_t first_row, std::int64_t rows, int every,
               std::int64_t fan_in) {
+    const float scale = std::sqrt(3.0F / static_cast<float>(fan_in));
+    const auto seed = source_.seed + ++filled_;
+    if (to.scales != nullptr) {
+      fill_random(staged_.data(), static_cast<std::size_t>(rows * to.columns), scale, seed,
+                  stream_);
+      quantize_rows(staged_.data(), static_cast<int>(rows), to, static_cast<int>(first_row), every,
+                    stream_);
+      return;
+    }
     // Rows that are apart (gate and up) lie in one matrix: fill it whole, once more is harmless.
-    const auto values = static_cast<std::size_t>((rows - 1) * stride + columns);
-    fill_random(to, values, std::sqrt(3.0F / static_cast<float>(fan_in)), source_.seed + ++filled_,
+    fill_random(to.bf16() + first_row * to.columns,
+                static_cast<std::size_t>(((rows - 1) * every + 1) * to.columns), scale, seed,
                 stream_);
   }
 
@@ -205,6 +239,7 @@ private:
   std::uint64_t done_ = 0;
   cudaStream_t stream_;
   pinned_buffer<unsigned char> buffers_[2];
+  device_buffer<__nv_bfloat16> staged_; // what is to become e4m3
   cudaEvent_t events_[2] = {nullptr, nullptr};
   int current_ = 0;
   std::uint64_t filled_ = 0;
@@ -213,8 +248,8 @@ private:
 
 device_weights::device_weights(const model_config& config, const shard& part,
                                const weight_source& source, cudaStream_t stream)
-    : arena_(lay_out(config, part, nullptr).bytes) {
-  const auto l = lay_out(config, part, arena_.data());
+    : arena_(lay_out(config, part, source.type, nullptr).bytes) {
+  const auto l = lay_out(config, part, source.type, arena_.data());
   layers_ = l.layers;
   embedding_ = l.embedding;
   head_ = l.head;
@@ -231,20 +266,17 @@ device_weights::device_weights(const model_config& config, const shard& part,
   for (int i = 0; i < part.layers; ++i) {
     const auto& w = layers_[static_cast<std::size_t>(i)];
     const std::string blk = "blk." + std::to_string(part.first_layer + i) + ".";
-    load.matrix(blk + "attn_q.weight", config.q_width(), hidden, q_begin, q_rows, 0, hidden, w.qkv,
-                hidden);
-    load.matrix(blk + "attn_k.weight", config.kv_width(), hidden, kv_begin, kv_rows, 0, hidden,
-                w.qkv + q_rows * hidden, hidden);
-    load.matrix(blk + "attn_v.weight", config.kv_width(), hidden, kv_begin, kv_rows, 0, hidden,
-                w.qkv + (q_rows + kv_rows) * hidden, hidden);
-    load.matrix(blk + "attn_output.weight", hidden, config.q_width(), 0, hidden, q_begin, q_rows,
-                w.output, q_rows);
-    load.matrix(blk + "ffn_gate.weight", config.ffn, hidden, local.ffn_begin, local.ffn, 0, hidden,
-                w.gate_up, 2 * hidden);
-    load.matrix(blk + "ffn_up.weight", config.ffn, hidden, local.ffn_begin, local.ffn, 0, hidden,
-                w.gate_up + hidden, 2 * hidden);
-    load.matrix(blk + "ffn_down.weight", hidden, config.ffn, 0, hidden, local.ffn_begin, local.ffn,
-                w.down, local.ffn);
+    load.matrix(blk + "attn_q.weight", config.q_width(), hidden, q_begin, q_rows, 0, w.qkv);
+    load.matrix(blk + "attn_k.weight", config.kv_width(), hidden, kv_begin, kv_rows, 0, w.qkv,
+                q_rows);
+    load.matrix(blk + "attn_v.weight", config.kv_width(), hidden, kv_begin, kv_rows, 0, w.qkv,
+                q_rows + kv_rows);
+    load.matrix(blk + "attn_output.weight", hidden, config.q_width(), 0, hidden, q_begin, w.output);
+    load.matrix(blk + "ffn_gate.weight", config.ffn, hidden, local.ffn_begin, local.ffn, 0,
+                w.gate_up, 0, 2);
+    load.matrix(blk + "ffn_up.weight", config.ffn, hidden, local.ffn_begin, local.ffn, 0, w.gate_up,
+                1, 2);
+    load.matrix(blk + "ffn_down.weight", hidden, config.ffn, 0, hidden, local.ffn_begin, w.down);
     load.vector(blk + "attn_norm.weight", hidden, 0, hidden, w.attention_norm);
     load.vector(blk + "ffn_norm.weight", hidden, 0, hidden, w.ffn_norm);
     if (w.qkv_bias != nullptr) {
@@ -258,19 +290,19 @@ device_weights::device_weights(const model_config& config, const shard& part,
       load.vector(blk + "attn_k_norm.weight", d, 0, d, w.k_norm);
     }
   }
-  if (embedding_ != nullptr)
-    load.matrix("token_embd.weight", config.vocab, hidden, 0, config.vocab, 0, hidden, embedding_,
-                hidden);
-  if (head_ != nullptr) {
+  if (embedding_.values != nullptr)
+    load.matrix("token_embd.weight", config.vocab, hidden, 0, config.vocab, 0, embedding_);
+  if (head_.values != nullptr) {
     load.matrix(config.tied_head ? "token_embd.weight" : "output.weight", config.vocab, hidden,
-                part.vocab_begin, local.vocab, 0, hidden, head_, hidden);
+                part.vocab_begin, local.vocab, 0, head_);
     load.vector("output_norm.weight", hidden, 0, hidden, output_norm_);
   }
   HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream));
 }
 
-std::uint64_t device_weights::bytes(const model_config& config, const shard& part) {
-  return lay_out(config, part, nullptr).bytes;
+std::uint64_t device_weights::bytes(const model_config& config, const shard& part,
+                                    gpu_weights type) {
+  return lay_out(config, part, type, nullptr).bytes;
 }
 
 } // namespace hexgen::compute::cuda

@@ -26,9 +26,11 @@ TEST_CASE("devices are described in one word") {
   CHECK(parse_device("cpu", 0).options.memory_bytes > 0);
   CHECK(parse_device("cuda:1", 0).options.ordinal == 1);
   CHECK(parse_device("cuda:0,memory=40GiB", 0).options.memory_bytes == 40ULL << 30);
-  for (const char* bad :
-       {"gpu:0", "cpu:threads=0", "cpu:threads=1.5", "cpu:speed=0", "cpu:speed=1.1",
-        "cpu:speed=nan", "cpu:colour=red", "cuda:x", "cpu:memory="})
+  CHECK(parse_device("cuda:0,weights=fp8", 0).options.fp8);
+  CHECK_FALSE(parse_device("cuda:0,weights=bf16", 0).options.fp8);
+  for (const char* bad : {"gpu:0", "cpu:threads=0", "cpu:threads=1.5", "cpu:speed=0",
+                          "cpu:speed=1.1", "cpu:speed=nan", "cpu:colour=red", "cuda:x",
+                          "cpu:memory=", "cpu:weights=fp8", "cuda:0,weights=int3"})
     CHECK_THROWS_AS(parse_device(bad, 0), usage_error);
 }
 

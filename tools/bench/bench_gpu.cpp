@@ -59,8 +59,10 @@ model_config model_shape(const std::string& name) {
     c.layers = 32, c.hidden = 4096, c.heads = 32, c.kv_heads = 32, c.ffn = 11008, c.vocab = 32000;
   } else if (name == "llama-3-8b") {
     c.layers = 32, c.hidden = 4096, c.heads = 32, c.kv_heads = 8, c.ffn = 14336, c.vocab = 128256;
+  } else if (name == "llama-2-70b") {
+    c.layers = 80, c.hidden = 8192, c.heads = 64, c.kv_heads = 8, c.ffn = 28672, c.vocab = 32000;
   } else {
-    std::fprintf(stderr, "unknown shape %s (llama-2-7b, llama-3-8b)\n", name.c_str());
+    std::fprintf(stderr, "unknown shape %s (llama-2-7b, llama-3-8b, llama-2-70b)\n", name.c_str());
     std::exit(2);
   }
   return c;
@@ -105,8 +107,10 @@ double allowed_error(int layers) {
 }
 
 /// Teacher-forced logits at every position, GPU against the CPU's float32 reference.
-bool check_family(const char* name, const model_config& config, int chunk, int tokens) {
-  const auto model = make_synthetic_model(config, tensor_type::bf16, 7);
+bool check_model(const char* name, const std::shared_ptr<const model_file>& model,
+                 const std::shared_ptr<const model_file>& reference, gpu_weights weights, int chunk,
+                 int tokens) {
+  const auto& config = model->config();
   executor_options options;
   options.kernels = kernel_kind::reference;
   options.max_step_tokens = 512;
@@ -114,8 +118,9 @@ bool check_family(const char* name, const model_config& config, int chunk, int t
   gpu_options gpu;
   gpu.max_sequences = 8;
   gpu.max_context = 512;
+  gpu.weights = weights;
   solo_collective alone;
-  auto cpu = make_cpu_executor(model, whole(config), options);
+  auto cpu = make_cpu_executor(reference, whole(config), options);
   auto device = make_gpu_executor(model, whole(config), options, gpu);
   cpu->allocate_kv(64);
   device->allocate_kv(64);
@@ -154,6 +159,76 @@ bool check_family(const char* name, const model_config& config, int chunk, int t
   return ok;
 }
 
+/// A model whose matrices, but not its embedding, were rounded to e4m3 times a power of two a row:
+/// what a GPU keeps of it with fp8 weights, as bf16.
+class rounded_model final : public model_file {
+public:
+  explicit rounded_model(std::shared_ptr<const model_file> from) : from_(std::move(from)) {
+    views_.assign(from_->tensors().begin(), from_->tensors().end());
+    for (auto& view : views_) {
+      if (view.rows == 1 || view.name == "token_embd.weight")
+        continue;
+      const auto columns = static_cast<std::size_t>(view.columns);
+      auto& bytes = bytes_.emplace_back(view.bytes.size());
+      for (std::int64_t r = 0; r < view.rows; ++r) {
+        const auto at = static_cast<std::size_t>(r) * columns * 2;
+        round_row(view.bytes.subspan(at, columns * 2), bytes.data() + at);
+      }
+      view.bytes = bytes;
+    }
+  }
+  [[nodiscard]] const model_config& config() const override { return from_->config(); }
+  [[nodiscard]] const tensor_view* find(std::string_view name) const override {
+    const auto found =
+        std::find_if(views_.begin(), views_.end(), [&](const auto& v) { return v.name == name; });
+    return found == views_.end() ? nullptr : &*found;
+  }
+  [[nodiscard]] std::span<const tensor_view> tensors() const override { return views_; }
+  [[nodiscard]] std::uint64_t total_bytes() const override { return from_->total_bytes(); }
+
+private:
+  static void round_row(std::span<const std::byte> in, std::byte* out) {
+    std::vector<float> row(in.size() / 2);
+    float largest = 0;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      std::uint16_t half = 0;
+      std::memcpy(&half, in.data() + 2 * i, 2);
+      const std::uint32_t bits = static_cast<std::uint32_t>(half) << 16;
+      std::memcpy(&row[i], &bits, 4);
+      largest = std::max(largest, std::abs(row[i]));
+    }
+    const float scale = std::exp2(std::ceil(std::log2(largest / 448.0F)));
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const float size = std::abs(row[i]) / scale;
+      const float step = std::exp2(std::max(-6.0F, std::floor(std::log2(size))) - 3);
+      const float rounded =
+          std::copysign(std::min(448.0F, std::nearbyint(size / step) * step) * scale, row[i]);
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &rounded, 4);
+      const auto half = static_cast<std::uint16_t>(bits >> 16); // exact: 4 bits of fraction
+      std::memcpy(out + 2 * i, &half, 2);
+    }
+  }
+
+  std::shared_ptr<const model_file> from_;
+  std::vector<tensor_view> views_;
+  std::vector<std::vector<std::byte>> bytes_;
+};
+
+/// fp8 weights on the GPU against the CPU's float32 reference: on the rounded weights within the
+/// tolerance of bf16, since what is left of each weight is a bf16 value. `chunks` as below.
+bool check_fp8(int tokens, std::initializer_list<int> chunks) {
+  auto c = tiny_config("llama");
+  c.heads = 8, c.kv_heads = 2, c.head_dim = 128, c.hidden = 512, c.ffn = 1024, c.layers = 3;
+  const auto model = make_synthetic_model(c, tensor_type::bf16, 7);
+  bool ok = true;
+  for (const int chunk : chunks)
+    ok = check_model("llama fp8", model, std::make_shared<rounded_model>(model), gpu_weights::fp8,
+                     chunk, tokens) &&
+         ok;
+  return ok;
+}
+
 /// `chunks`: how the positions are cut into steps.
 bool checks(int tokens, std::initializer_list<int> chunks) {
   bool ok = true;
@@ -175,8 +250,9 @@ bool checks(int tokens, std::initializer_list<int> chunks) {
     c.hidden = 256;
     c.ffn = 512;
     c.layers = 3;
+    const auto model = make_synthetic_model(c, tensor_type::bf16, 7);
     for (const int chunk : chunks)
-      ok = check_family(f.name, c, chunk, tokens) && ok;
+      ok = check_model(f.name, model, model, gpu_weights::bf16, chunk, tokens) && ok;
   }
   return ok;
 }
@@ -558,7 +634,8 @@ bool check_golden(const std::string& model_path, const std::string& cases_path) 
 enum class bench_mode { rates, profile, serve };
 
 void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
-                 const std::vector<int>& batches, bench_mode mode, bool deterministic) {
+                 const std::vector<int>& batches, bench_mode mode, bool deterministic,
+                 gpu_weights weights_as) {
   const bool profile = mode == bench_mode::profile;
   const auto config = model_shape(name);
   auto model = std::make_shared<shape_model>(config);
@@ -573,6 +650,7 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
   gpu.max_context = 2048;
   gpu.random_weights = true;
   gpu.deterministic = deterministic;
+  gpu.weights = weights_as;
   auto device = make_gpu_executor(model, whole(config), options, gpu);
   const auto memory = device->memory();
   std::string why;
@@ -596,7 +674,8 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
   std::vector<float> hidden(2048 * static_cast<std::size_t>(config.hidden));
   const double weights = static_cast<double>(memory.weight_bytes) -
                          2.0 * config.vocab * config.hidden; // the embedding is looked up, not read
-  const double layer_params = weights / 2 - static_cast<double>(config.vocab) * config.hidden;
+  const double layer_params = weights / (weights_as == gpu_weights::fp8 ? 1 : 2) -
+                              static_cast<double>(config.vocab) * config.hidden;
   const double kv_per_token = static_cast<double>(memory.kv_block_bytes) / block_tokens;
 
   for (const int n : {512, 2048}) {
@@ -686,12 +765,13 @@ int main(int argc, char** argv) {
   if (argc == 4 && std::string(argv[1]) == "golden")
     return check_golden(argv[2], argv[3]) ? 0 : 1;
   // bench_gpu golden MODEL tests/golden/smollm2.json, or
-  // bench_gpu [check | racecheck | llama-2-7b | llama-3-8b] [profile | serve] [deterministic]
-  // [batch...]; racecheck: what compute-sanitizer's tool of that name gets through, without
-  // cuBLASLt
+  // bench_gpu [check | racecheck | llama-2-7b | llama-3-8b | llama-2-70b] [profile | serve]
+  // [deterministic] [fp8] [batch...]; racecheck: what compute-sanitizer's tool of that name gets
+  // through, without cuBLASLt
   std::string only;
   auto mode = bench_mode::rates;
   bool deterministic = false;
+  auto weights = gpu_weights::bf16;
   std::vector<int> batches;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
@@ -701,6 +781,8 @@ int main(int argc, char** argv) {
       mode = bench_mode::serve;
     else if (argument == "deterministic")
       deterministic = true;
+    else if (argument == "fp8")
+      weights = gpu_weights::fp8;
     else if (const int batch = std::atoi(argv[i]); batch > 0)
       batches.push_back(std::min(batch, 1024));
     else
@@ -709,11 +791,14 @@ int main(int argc, char** argv) {
   if (batches.empty())
     batches = {1, 8, 32, 64, 128, 256};
   if (only.empty() || only == "check")
-    ok = check_choices() && check_ahead() && checks(150, {150, 37, 6, 1}) && check_deterministic();
+    ok = check_choices() && check_ahead() && checks(150, {150, 37, 6, 1}) &&
+         check_fp8(150, {150, 37, 20, 6, 1}) && check_deterministic();
   if (only == "racecheck")
-    ok = checks(12, {3, 1});
+    ok = checks(12, {3, 1}) && check_fp8(12, {3, 1});
   for (const char* name : {"llama-2-7b", "llama-3-8b"})
     if (only.empty() || only == name)
-      bench_shape(name, memory, 800, batches, mode, deterministic);
+      bench_shape(name, memory, 800, batches, mode, deterministic, weights);
+  if (only == "llama-2-70b")
+    bench_shape(only, memory, 800, batches, mode, deterministic, weights);
   return ok ? 0 : 1;
 }
