@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <charconv>
 #include <memory>
 
 namespace hexgen::tools {
@@ -18,7 +19,7 @@ struct serve_flags {
   std::string api_key, kernels = "fast", kv_type = "auto", stages, layers, placement, name;
   std::vector<std::string> devices, cors;
   int port = 8000, fabric_port = 7600;
-  std::string max_len = "0", kv_tokens = "2048";
+  std::string max_len = "0", kv_tokens = "2048", speculate = "off";
   int max_step_tokens = 0, max_running = 0; // 0: by this machine's devices
   int max_queued = 1024, max_replicas = 0;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
@@ -49,6 +50,21 @@ int parse_tokens(const std::string& text) {
   if (used == 0 || used != digits.size() || value < 0 || value > (1 << 20))
     throw usage_error("a number of tokens is 0 to 1M, such as 4096 or 4k, not '" + text + "'");
   return static_cast<int>(value);
+}
+
+/// "off", or "ngram:N" with the most tokens of a draft.
+std::uint32_t parse_speculation(const std::string& text) {
+  if (text == "off")
+    return 0;
+  const std::string kind = "ngram:";
+  int tokens = 0;
+  const auto* end = text.data() + text.size();
+  if (text.rfind(kind, 0) != 0 ||
+      std::from_chars(text.data() + kind.size(), end, tokens).ptr != end || tokens < 1 ||
+      tokens > actors::wire::limits::drafts)
+    throw usage_error("--speculate is off or ngram:N with 1 to " +
+                      std::to_string(actors::wire::limits::drafts) + " tokens, not '" + text + "'");
+  return static_cast<std::uint32_t>(tokens);
 }
 
 void require_key(const serve_flags& f) {
@@ -140,6 +156,7 @@ int serve(serve_flags f) {
   c.settings.prefix_cache = !f.no_prefix_cache;
   c.settings.deterministic = f.deterministic;
   c.settings.max_running = static_cast<std::uint32_t>(f.max_running);
+  c.settings.draft_tokens = parse_speculation(f.speculate);
   c.settings.max_queued = static_cast<std::uint32_t>(f.max_queued);
   c.goal.max_replicas = f.max_replicas;
   c.layout = parse_layout(f.stages, f.layers, f.placement);
@@ -189,6 +206,9 @@ void add_serve(CLI::App& app, action& chosen) {
           "--max-num-queued-reqs", f->max_queued,
           "Most sequences of a replica that wait for a place among those; past it: 429"))
       ->check(CLI::Range(0, 1 << 20));
+  env(verb->add_option("--speculate", f->speculate,
+                       "ngram:N drafts up to N tokens a step from what a sequence repeats, while "
+                       "places of --max-num-seqs are free; answers stay the same"));
   verb->add_flag("--deterministic", f->deterministic,
                  "On GPUs too a token does not depend on what else is served, at a cost (CPUs "
                  "always)");

@@ -194,6 +194,7 @@ agent_effects agent_state::rank_committed(std::uint32_t device, generation_id id
     r.max_step_tokens = static_cast<int>(g->where.settings.max_step_tokens);
     r.max_running = executor_of(g->where.settings).max_logit_rows;
     r.max_waiting = static_cast<int>(g->where.settings.max_queued);
+    r.draft_tokens = static_cast<int>(g->where.settings.draft_tokens);
     r.prefix_cache = g->where.settings.prefix_cache;
     out.emplace_back(agent_do::start_replica{r});
   }

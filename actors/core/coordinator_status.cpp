@@ -81,6 +81,8 @@ json replica_json(const generation_record& g) {
                    {"preemptions", s.preemptions},
                    {"prefix_queries", s.prefix_queries},
                    {"prefix_hits", s.prefix_hits},
+                   {"draft_tokens", s.draft_tokens},
+                   {"accepted_tokens", s.accepted_tokens},
                    {"prompt_tokens", s.prompt_tokens},
                    {"generated_tokens", s.generated_tokens}};
   }
@@ -177,7 +179,7 @@ std::string coordinator_state::metrics_text() const {
   sample("hexgen:generations_failed_total", static_cast<double>(generations_.failures()));
   family("hexgen:plan_predicted_tokens_per_second", "gauge");
   sample("hexgen:plan_predicted_tokens_per_second", generations_.serving_tokens_per_s());
-  double blocks = 0, used = 0, preemptions = 0, step_tokens = 0;
+  double blocks = 0, used = 0, preemptions = 0, step_tokens = 0, drafts = 0, accepted = 0;
   std::array<std::uint64_t, scheduler::step_size_bounds.size() + 1> step_sizes{};
   family("hexgen:stage_compute_seconds", "gauge");
   for (const auto& [id, g] : generations_.records()) {
@@ -187,6 +189,8 @@ std::string coordinator_state::metrics_text() const {
     used += g.status->blocks - std::min(g.status->blocks, g.status->free_blocks);
     preemptions += static_cast<double>(g.status->preemptions);
     step_tokens += static_cast<double>(g.status->step_tokens);
+    drafts += static_cast<double>(g.status->draft_tokens);
+    accepted += static_cast<double>(g.status->accepted_tokens);
     for (std::size_t i = 0; i < std::min(step_sizes.size(), g.status->step_sizes.size()); ++i)
       step_sizes[i] += g.status->step_sizes[i];
     for (std::size_t s = 0; s < g.status->stage_us.size(); ++s)
@@ -199,6 +203,10 @@ std::string coordinator_state::metrics_text() const {
   sample("vllm:kv_cache_usage_perc{" + labels + "}", blocks > 0 ? used / blocks : 0);
   family("vllm:num_preemptions_total", "counter");
   sample("vllm:num_preemptions_total{" + labels + "}", preemptions);
+  family("vllm:spec_decode_num_draft_tokens_total", "counter");
+  sample("vllm:spec_decode_num_draft_tokens_total{" + labels + "}", drafts);
+  family("vllm:spec_decode_num_accepted_tokens_total", "counter");
+  sample("vllm:spec_decode_num_accepted_tokens_total{" + labels + "}", accepted);
   family("vllm:cache_config_info", "gauge");
   sample("vllm:cache_config_info{" + labels + ",block_size=\"" +
              std::to_string(compute::block_tokens) + "\",cache_dtype=\"" +

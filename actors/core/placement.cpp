@@ -127,6 +127,7 @@ placement decode_placement(std::string_view head) {
   require(p.settings.max_step_tokens <= 65536, "settings.max_step_tokens");
   require(p.settings.max_running <= 65536, "settings.max_running");
   require(p.settings.max_queued <= wire::limits::queue, "settings.max_queued");
+  require(p.settings.draft_tokens <= wire::limits::drafts, "settings.draft_tokens");
   require(p.settings.max_sequence <= (1U << 20), "settings.max_sequence");
   return p;
 }

@@ -23,6 +23,7 @@ scheduler::batcher_options batcher_options(const replica_options& o) {
   b.max_running = o.max_running;
   b.max_waiting = o.max_waiting;
   b.max_sequence = o.max_sequence;
+  b.draft_tokens = o.draft_tokens;
   b.prefix_cache = o.prefix_cache;
   b.key = o.prefix_key;
   return b;
@@ -195,15 +196,19 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
   }
   // Checked before anything changes: a result that does not fit poisons the generation.
   std::vector<scheduler::sampled_id> ids;
+  const wire::sampled* before = nullptr;
   for (const auto& t : m.tokens) {
     const auto it = requests_.find(t.sequence);
-    if (it == requests_.end() || t.index != it->second->next_index ||
+    const bool follows = before != nullptr && before->sequence == t.sequence; // a draft that stood
+    if (it == requests_.end() ||
+        t.index != (follows ? before->index + 1 : it->second->next_index) ||
         (options_.vocab > 0 && t.token.id >= options_.vocab)) {
       break_down(out,
                  "step " + std::to_string(m.step) + " returned a token that was not asked for");
       return out;
     }
     ids.push_back({t.sequence, t.token.id, t.token.ends || !t.error.empty()});
+    before = &t;
   }
   std::vector<std::uint32_t> cached;
   for (const auto& t : m.tokens)
@@ -228,8 +233,13 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
       continue;
     }
     ++rate_tokens_;
-    if (!q.silent)
-      chunks[q.origin.router].push_back(
+    if (q.silent)
+      continue;
+    auto& to_router = chunks[q.origin.router];
+    if (i > 0 && m.tokens[i - 1].sequence == m.tokens[i].sequence) // drafts that stood
+      to_router.back().tokens.push_back(m.tokens[i]);
+    else
+      to_router.push_back(
           {q.origin.request, q.attempt, m.tokens[i].index, {m.tokens[i]}, cached[i], q.queued});
   }
   for (auto& [to, of_it] : chunks)
@@ -265,6 +275,7 @@ void replica_state::pump(replica_effects& out, time_us now) {
     s.message.work.copies = std::move(step->copies);
     s.message.closes = std::move(closes_);
     closes_.clear();
+    auto run_end = s.message.ids.cbegin();
     for (auto& e : step->entries) {
       request& q = *requests_.at(e.sequence);
       if (!std::exchange(q.stepped, true))
@@ -274,6 +285,9 @@ void replica_state::pump(replica_effects& out, time_us now) {
         s.message.opens.push_back(
             {e.sequence, q.wish.params, std::move(q.wish.prompt), std::move(q.wish.emitted)});
       }
+      run_end += e.tokens;
+      if (e.logits > 1)
+        s.message.drafts.insert(s.message.drafts.end(), run_end - (e.logits - 1), run_end);
       s.message.work.entries.push_back(
           {e.sequence, e.position, e.tokens, e.logits, std::move(e.blocks)});
     }
@@ -369,6 +383,8 @@ wire::replica_status replica_state::status() const {
   s.prompt_tokens = b.prompt_tokens;
   s.generated_tokens = b.generated_tokens;
   s.step_tokens = b.step_tokens;
+  s.draft_tokens = b.draft_tokens;
+  s.accepted_tokens = b.accepted_tokens;
   s.step_sizes.assign(b.step_sizes.begin(), b.step_sizes.end());
   return s;
 }

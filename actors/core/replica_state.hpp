@@ -27,6 +27,7 @@ struct replica_options {
   int max_step_tokens = 512;
   int max_running = 256;
   int max_waiting = 1024; // more than can run; past it: request_failed{retry = false, status = 429}
+  int draft_tokens = 0;   // speculation by prompt look-up
   bool prefix_cache = true;
   scheduler::hash_key prefix_key; // drawn by the shell
 };

@@ -3,6 +3,7 @@
 #include "actors/core/served_model.hpp"
 #include "transport/proto/hexgen.pb.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <unordered_set>
@@ -201,6 +202,7 @@ std::string encode(const step_message& m) {
   out.mutable_stage_us()->Add(m.stage_us.begin(), m.stage_us.end());
   out.set_stage(m.stage);
   out.set_rank(m.rank);
+  out.mutable_drafts()->Add(m.drafts.begin(), m.drafts.end());
   return out.SerializeAsString();
 }
 
@@ -216,18 +218,22 @@ step_message decode_step(std::string_view head, const step_bounds& bounds) {
   c.require(m.step >= 1, "step", "0");
   c.count(in.entries_size(), limits::step_entries, "entries");
   std::unordered_set<std::uint64_t> seen;
-  std::int64_t tokens = 0, block_ids = 0;
+  std::int64_t tokens = 0, block_ids = 0, drafts = 0;
   for (const auto& e : in.entries()) {
     m.work.entries.push_back(get(e, bounds.blocks, c));
     c.require(seen.insert(e.sequence()).second, "entries.sequence", "twice in one step");
     tokens += e.tokens();
     block_ids += e.blocks_size();
+    drafts += std::max(e.logits() - 1, 0);
   }
   c.within<std::int64_t>(tokens, 0, limits::step_tokens, "entries.tokens");
   c.within<std::int64_t>(block_ids, 0, limits::step_block_ids, "entries.blocks");
   m.ids = c.ids(in.ids(), limits::step_tokens, bounds.vocab, "ids", compute::unknown_token);
   c.require(m.ids.empty() || static_cast<std::int64_t>(m.ids.size()) == tokens, "ids",
             "not one for each token");
+  m.drafts = c.ids(in.drafts(), limits::step_tokens, bounds.vocab, "drafts");
+  c.require(static_cast<std::int64_t>(m.drafts.size()) == drafts, "drafts",
+            "not one for each logit row after the first");
   c.count(in.copy_from_size(), limits::step_entries, "copy_from");
   c.require(in.copy_from_size() == in.copy_to_size(), "copy_to", "not one for each of copy_from");
   for (int i = 0; i < in.copy_from_size(); ++i) {
@@ -450,6 +456,7 @@ routing_table decode_routing_table(std::string_view head) {
                                 "settings.max_step_tokens");
   (void)c.within<std::uint32_t>(s.max_running, 0, limits::step_tokens, "settings.max_running");
   (void)c.within<std::uint32_t>(s.max_queued, 0, limits::queue, "settings.max_queued");
+  (void)c.within<std::uint32_t>(s.draft_tokens, 0, limits::drafts, "settings.draft_tokens");
   m.switching = in.switching();
   return m;
 }
@@ -471,6 +478,8 @@ std::string encode(const replica_status& m) {
   out.set_prompt_tokens(m.prompt_tokens);
   out.set_generated_tokens(m.generated_tokens);
   out.set_step_tokens(m.step_tokens);
+  out.set_draft_tokens(m.draft_tokens);
+  out.set_accepted_tokens(m.accepted_tokens);
   out.mutable_step_sizes()->Add(m.step_sizes.begin(), m.step_sizes.end());
   return out.SerializeAsString();
 }
@@ -495,6 +504,8 @@ replica_status decode_replica_status(std::string_view head) {
   m.prompt_tokens = in.prompt_tokens();
   m.generated_tokens = in.generated_tokens();
   m.step_tokens = in.step_tokens();
+  m.draft_tokens = in.draft_tokens();
+  m.accepted_tokens = in.accepted_tokens();
   c.count(in.step_sizes_size(), limits::list, "step_sizes");
   m.step_sizes.assign(in.step_sizes().begin(), in.step_sizes().end());
   return m;

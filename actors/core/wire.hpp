@@ -24,6 +24,7 @@ struct limits {
   static constexpr int step_tokens = 65536;
   static constexpr int step_block_ids = 1 << 18;
   static constexpr int queue = 1 << 20;        // sequences
+  static constexpr int drafts = 64;            // tokens, of one sequence in a step
   static constexpr int list = 4096;            // stop ids, biases, routes, top tokens, …
   static constexpr int text_bytes = 256 << 10; // grammars, error messages
 };
@@ -45,6 +46,8 @@ struct step_message {
   std::uint64_t step = 0; // from 1, no gaps
   compute::step work;
   std::vector<compute::token_id> ids; // stage 0 only: one per token of `work`; else empty
+  /// The last ids of runs with more than one logit row: one fewer than rows, in order. Every rank.
+  std::vector<compute::token_id> drafts;
   std::vector<sequence_open> opens;
   std::vector<std::uint64_t> closes;
   std::vector<std::uint64_t> stage_us;
@@ -125,8 +128,9 @@ struct serve_settings {
   std::uint32_t max_sequence = 0, max_step_tokens = 0;
   std::uint32_t heartbeat_ms = 0, suspect_ms = 0, gone_ms = 0;
   bool deterministic = false, prefix_cache = false;
-  std::uint32_t max_running = 0; // sequences of one step; 0: 64
-  std::uint32_t max_queued = 0;  // sequences that wait for a place among those
+  std::uint32_t max_running = 0;  // sequences of one step; 0: 64
+  std::uint32_t max_queued = 0;   // sequences that wait for a place among those
+  std::uint32_t draft_tokens = 0; // speculation by prompt look-up; 0: off
 
   [[nodiscard]] std::uint32_t running_limit() const { return max_running == 0 ? 64 : max_running; }
 };
@@ -147,7 +151,7 @@ struct replica_status {
   std::vector<double> stage_us;
   std::uint64_t steps = 0, preemptions = 0, prefix_queries = 0, prefix_hits = 0;
   std::uint64_t prompt_tokens = 0, generated_tokens = 0;
-  std::uint64_t step_tokens = 0;
+  std::uint64_t step_tokens = 0, draft_tokens = 0, accepted_tokens = 0;
   std::vector<std::uint64_t> step_sizes; // as scheduler::step_sizes
 };
 

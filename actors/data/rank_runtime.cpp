@@ -246,6 +246,7 @@ void rank_runtime::run_step(work w) {
       copy.stage = spec_.stage;
       copy.rank = r;
       copy.work = head.work;
+      copy.drafts = head.drafts;
       transport::frame f;
       f.traffic_class = transport::traffic::data;
       f.type = proto::RANK_STEP;
@@ -380,14 +381,18 @@ std::vector<compute::row_choice> rank_runtime::choices_of(const wire::step_messa
   for (const auto& entry : head.work.entries) {
     if (entry.logits == 0)
       continue;
-    row += static_cast<std::size_t>(entry.logits);
+    const auto of_it = std::span(choices).subspan(row, static_cast<std::size_t>(entry.logits));
+    row += of_it.size();
     const auto& s = opened(entry.sequence);
     if (s.ended || !s.sampler)
       continue;
-    if (const auto choice = s.sampler->choice(s.pending))
-      choices[row - 1] = *choice;
+    // What a row beside drafts is chosen by depends on those before it.
+    const auto choice = s.sampler->choice(s.pending);
+    if (choice && of_it.size() == 1)
+      of_it[0] = *choice;
     else
-      choices[row - 1].on_host = true;
+      for (auto& c : of_it)
+        c.on_host = true;
   }
   return choices;
 }
@@ -419,26 +424,33 @@ void rank_runtime::sample(const wire::step_message& head,
                           std::span<const std::int32_t> tokens, std::span<float> logits,
                           wire::step_result& result) {
   const auto vocab = static_cast<std::size_t>(executor_->config().vocab);
-  std::size_t row = 0;
+  std::size_t next_row = 0;
+  auto draft = head.drafts.begin();
   for (const auto& entry : head.work.entries) {
     if (entry.logits == 0)
       continue;
-    row += static_cast<std::size_t>(entry.logits);
+    auto row = next_row;
+    next_row += static_cast<std::size_t>(entry.logits);
+    const auto last_draft = draft + (entry.logits - 1);
     auto& s = opened(entry.sequence);
     s.pending = std::max(0, s.pending - 1);
-    if (s.ended)
-      continue; // the step was formed before that was known
-    wire::sampled out = s.refusal;
-    if (s.sampler) {
-      out.sequence = entry.sequence;
-      out.index = s.sampler->generated();
-      out.token = choices.empty() || choices[row - 1].on_host
-                      ? s.sampler->next(logits.subspan((row - 1) * vocab, vocab))
-                      : s.sampler->take(tokens[row - 1]);
+    // One that ended before this step was formed gets none. Else a token from each row, as long as
+    // each is the draft that the next row was computed from.
+    for (bool goes_on = !s.ended; goes_on; ++row) {
+      wire::sampled out = s.refusal;
+      if (s.sampler) {
+        out.sequence = entry.sequence;
+        out.index = s.sampler->generated();
+        out.token = choices.empty() || choices[row].on_host
+                        ? s.sampler->next(logits.subspan(row * vocab, vocab))
+                        : s.sampler->take(tokens[row]);
+      }
+      s.last = out.token.id;
+      s.ended = out.token.ends;
+      goes_on = !s.ended && draft != last_draft && out.token.id == *draft++;
+      result.tokens.push_back(std::move(out));
     }
-    s.last = out.token.id;
-    s.ended = out.token.ends;
-    result.tokens.push_back(std::move(out));
+    draft = last_draft;
   }
 }
 

@@ -1,5 +1,7 @@
 #include "scheduler/engine/step_batcher.hpp"
 
+#include "scheduler/engine/draft_proposer.hpp"
+
 #include <algorithm>
 #include <limits>
 
@@ -12,6 +14,13 @@ constexpr std::size_t step_open_tokens = 1U << 16;
 // A prefill chunk beside decodes is not made smaller than this: short runs waste the weights' read.
 constexpr int least_chunk = 64;
 constexpr int most_priority = 100;
+
+/// A token, and before it any number of `draft`'s first ones.
+bool continues(std::span<const token> draft, std::span<const sampled_id> got) {
+  return !got.empty() && got.size() <= draft.size() + 1 &&
+         std::ranges::equal(got.first(got.size() - 1), draft.first(got.size() - 1),
+                            [](const sampled_id& t, token d) { return !t.ends && t.id == d; });
+}
 
 } // namespace
 
@@ -30,6 +39,8 @@ struct step_batcher::sequence {
   int priority = 0;
   time_us tpot = 0, due = 0;
   int cached = 0;
+  draft_proposer proposer{0};
+  std::vector<token> draft; // of the step in flight
   bool running = false, opened = false, cancelled = false, seen = false;
 
   [[nodiscard]] std::size_t expected() const { return tokens.size() + pending; }
@@ -38,7 +49,7 @@ struct step_batcher::sequence {
 
 struct step_batcher::forming {
   planned_step step;
-  std::vector<std::pair<sequence*, int>> chosen; // with the run's length
+  std::vector<std::pair<sequence*, int>> chosen; // with the run's length, less drafts
   int tokens = 0;
   std::size_t block_ids = 0, open_tokens = 0;
   time_us tightest_tpot = std::numeric_limits<time_us>::max();
@@ -50,7 +61,10 @@ struct step_batcher::forming {
 };
 
 step_batcher::step_batcher(batcher_options options)
-    : options_(options), pool_(options.blocks, options.prefix_cache, options.key) {}
+    : options_(options), pool_(options.blocks, options.prefix_cache, options.key) {
+  if (options_.draft_tokens > 0) // drafts go on from tokens that are known
+    options_.steps_ahead = 0;
+}
 
 step_batcher::~step_batcher() = default;
 
@@ -68,6 +82,7 @@ submit_verdict step_batcher::submit(sequence_request r, time_us now) {
   auto s = std::make_unique<sequence>();
   s->id = r.id;
   s->given = r.tokens.size();
+  s->proposer = draft_proposer(static_cast<std::size_t>(std::max(options_.draft_tokens, 0)));
   s->most = most;
   s->priority = std::clamp(r.priority, -most_priority, most_priority);
   s->tokens = std::move(r.tokens);
@@ -116,6 +131,9 @@ void step_batcher::add_decodes(forming& f) {
   std::stable_sort(ready.begin(), ready.end(),
                    [](const sequence* a, const sequence* b) { return a->due < b->due; });
   std::size_t taken = 0;
+  // A draft takes a place, and leaves a place to each sequence that is here.
+  const auto places = static_cast<std::size_t>(options_.max_running);
+  std::size_t spare = places - std::min(places, sequences_.size());
   for (sequence* s : ready) {
     if (taken == share || f.tokens >= options_.max_step_tokens)
       break;
@@ -127,7 +145,12 @@ void step_batcher::add_decodes(forming& f) {
       f.starved = true;
       continue;
     }
-    if (!take(*s, 1, f))
+    // Those after it in this step have a token each.
+    const auto needed = static_cast<std::size_t>(f.tokens) + share - taken;
+    const auto budget = static_cast<std::size_t>(options_.max_step_tokens);
+    auto drafted = draft(*s, std::min(spare, budget - std::min(budget, needed)));
+    spare -= drafted.size();
+    if (!take(*s, 1, std::move(drafted), f))
       break;
     f.tightest_tpot = std::min(f.tightest_tpot, s->tpot);
     ++taken;
@@ -162,7 +185,7 @@ void step_batcher::add_prefills(forming& f) {
     }
     const int run = static_cast<int>(
         std::min<std::size_t>(s->remaining(), static_cast<std::size_t>(budget - used)));
-    if (!take(*s, run, f))
+    if (!take(*s, run, {}, f))
       break;
     used += run;
   }
@@ -285,14 +308,28 @@ bool step_batcher::extend(sequence& s, const forming& f) {
   return true;
 }
 
-bool step_batcher::take(sequence& s, int tokens, forming& f) {
-  const std::size_t end = s.computed + static_cast<std::size_t>(tokens);
+/// What is computed along with the next token, in blocks that nobody else needs now.
+std::vector<token> step_batcher::draft(sequence& s, std::size_t room) {
+  auto out = s.proposer.propose(s.tokens, std::min(room, s.most - s.tokens.size() - 1));
+  while (blocks_for(s.tokens.size() + out.size()) > s.blocks.size()) {
+    if (pool_.available() <= running_.size()) {
+      out.resize(s.blocks.size() * kv_block_tokens - s.tokens.size());
+      break;
+    }
+    s.blocks.push_back(*pool_.allocate());
+  }
+  return out;
+}
+
+bool step_batcher::take(sequence& s, int tokens, std::vector<token> draft, forming& f) {
+  const std::size_t known = s.computed + static_cast<std::size_t>(tokens);
+  const std::size_t end = known + draft.size();
   const std::size_t tables = blocks_for(end);
   planned_entry e;
   e.sequence = s.id;
   e.position = static_cast<std::int32_t>(s.computed);
-  e.tokens = tokens;
-  e.logits = end == s.expected() ? 1 : 0;
+  e.tokens = static_cast<std::int32_t>(end - s.computed);
+  e.logits = known == s.expected() ? 1 + static_cast<std::int32_t>(draft.size()) : 0;
   e.opens = e.logits > 0 && !s.opened;
   const std::size_t opens = e.opens ? s.tokens.size() : 0;
   if (!f.chosen.empty() && (f.block_ids + tables > step_block_ids ||
@@ -301,11 +338,13 @@ bool step_batcher::take(sequence& s, int tokens, forming& f) {
   e.blocks.assign(s.blocks.begin(), s.blocks.begin() + static_cast<std::ptrdiff_t>(tables));
   for (const block_id b : e.blocks)
     pool_.named(b, f.step.number);
-  for (std::size_t i = s.computed; i < end; ++i)
+  for (std::size_t i = s.computed; i < known; ++i)
     f.step.ids.push_back(i < s.tokens.size() ? s.tokens[i] : unknown_token);
+  f.step.ids.insert(f.step.ids.end(), draft.begin(), draft.end());
+  s.draft = std::move(draft);
   f.block_ids += tables;
   f.open_tokens += opens;
-  f.tokens += tokens;
+  f.tokens += e.tokens;
   f.chosen.emplace_back(&s, tokens);
   f.step.entries.push_back(std::move(e));
   return true;
@@ -320,7 +359,7 @@ void step_batcher::commit(forming& f, time_us now) {
     auto& [s, tokens] = f.chosen[i];
     ++s->flights;
     s->computed += static_cast<std::size_t>(tokens);
-    s->pending += static_cast<std::size_t>(f.step.entries[i].logits);
+    s->pending += f.step.entries[i].logits > 0 ? 1 : 0;
     s->opened = s->opened || f.step.entries[i].opens;
     out.entries.emplace_back(s->id, f.step.entries[i].logits > 0);
     publish(*s);
@@ -355,17 +394,25 @@ step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_
   const flight done = std::move(flights_.front());
   flights_.pop_front();
   pool_.returned(step);
-  std::unordered_map<sequence_id, const sampled_id*> by_sequence;
-  for (const auto& t : tokens)
-    by_sequence.emplace(t.sequence, &t);
-  std::size_t wanted = 0;
-  std::size_t expected = 0;
-  for (const auto& [id, wants] : done.entries)
-    if (wants && sequences_.contains(id)) { // else it ended in the step before
-      ++expected;
-      wanted += by_sequence.contains(id) ? 1 : 0;
-    }
-  if (wanted != expected || tokens.size() != expected) {
+  std::unordered_map<sequence_id, std::span<const sampled_id>> by_sequence;
+  for (auto rest = tokens; !rest.empty();) {
+    const auto run = std::ranges::find_if(
+        rest, [&](const sampled_id& t) { return t.sequence != rest[0].sequence; });
+    const auto length = static_cast<std::size_t>(run - rest.begin());
+    by_sequence.emplace(rest[0].sequence, rest.first(length));
+    rest = rest.subspan(length);
+  }
+  std::size_t fitting = 0;
+  bool missing = false;
+  for (const auto& [id, wants] : done.entries) {
+    const auto it = sequences_.find(id);
+    if (!wants || it == sequences_.end()) // it ended in the step before
+      continue;
+    const auto got = by_sequence[id];
+    missing = missing || !continues(it->second->draft, got);
+    fitting += got.size();
+  }
+  if (missing || fitting != tokens.size()) {
     out.error = "step " + std::to_string(step) + " returned other tokens than were asked for";
     return out;
   }
@@ -376,8 +423,7 @@ step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_
     sequence& s = *it->second;
     --s.flights;
     s.pending -= wants ? 1 : 0;
-    const sampled_id* t = wants ? by_sequence.at(id) : nullptr;
-    const bool ends = t != nullptr && t->ends;
+    const bool ends = wants && by_sequence[id].back().ends;
     if (s.cancelled) {
       if (ends || s.flights == 0) {
         out.cancelled.push_back(id);
@@ -385,11 +431,9 @@ step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_
       }
       continue;
     }
-    if (t == nullptr)
+    if (!wants)
       continue;
-    s.tokens.push_back(t->id);
-    s.due = now + s.tpot;
-    ++counters_.generated_tokens;
+    accept(s, by_sequence[id], now);
     if (ends) {
       out.ended.push_back(id);
       erase(s);
@@ -409,6 +453,27 @@ step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_
   if (options_.steps_ahead > 0 && flights_.size() >= running)
     flights_[running - 1].left = now;
   return out;
+}
+
+/// Takes in what was sampled. Blocks of drafts that did not stand go back, and what is in them is
+/// written over.
+void step_batcher::accept(sequence& s, std::span<const sampled_id> tokens, time_us now) {
+  for (const auto& t : tokens)
+    s.tokens.push_back(t.id);
+  s.due = now + s.tpot;
+  counters_.generated_tokens += tokens.size();
+  if (s.draft.empty())
+    return;
+  const std::size_t stood = tokens.size() - 1;
+  s.computed += stood;
+  s.proposer.verified(s.draft.size(), stood);
+  counters_.draft_tokens += s.draft.size();
+  counters_.accepted_tokens += stood;
+  s.draft.clear();
+  while (s.blocks.size() > blocks_for(s.tokens.size())) {
+    pool_.drop_holder(s.blocks.back());
+    s.blocks.pop_back();
+  }
 }
 
 bool step_batcher::cancel(sequence_id id) {

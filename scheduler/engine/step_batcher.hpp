@@ -24,6 +24,7 @@ struct batcher_options {
   int max_running = 256;     // sequences that hold blocks
   int max_waiting = 1024;    // more sequences than can run; submit() refuses past it
   int max_sequence = 2048;   // tokens of a sequence, prompt and output
+  int draft_tokens = 0; // drafts of a sequence in one step by prompt look-up, while places are free
   bool prefix_cache = true;
   hash_key key;
   /// A sequence without a deadline is ordered as if it had this one.
@@ -57,7 +58,8 @@ struct planned_entry {
   sequence_id sequence = 0;
   std::int32_t position = 0; // of the run's first token
   std::int32_t tokens = 0;
-  std::int32_t logits = 0; // 1: a token is sampled after the run's last one
+  std::int32_t logits = 0; // 1: a token is sampled after the run's last one; more: as many less one
+                           // are drafts at the run's end, and one may be sampled after each
   bool opens = false;      // first step that samples for it
   std::vector<block_id> blocks;
 };
@@ -69,6 +71,8 @@ struct planned_step {
   std::vector<std::pair<block_id, block_id>> copies; // before anything else
 };
 
+/// After a run with drafts as many tokens come as were sampled until one was not the draft in its
+/// place.
 struct sampled_id {
   sequence_id sequence = 0;
   token id = 0;
@@ -88,7 +92,8 @@ struct batcher_stats {
   std::uint64_t steps = 0, preemptions = 0;
   std::uint64_t prefix_queries = 0, prefix_hits = 0; // tokens
   std::uint64_t prompt_tokens = 0, generated_tokens = 0;
-  std::uint64_t step_tokens = 0;                                       // of all steps
+  std::uint64_t step_tokens = 0;                       // of all steps
+  std::uint64_t draft_tokens = 0, accepted_tokens = 0; // accepted: drafts that stood
   std::array<std::uint64_t, step_size_bounds.size() + 1> step_sizes{}; // steps, by their tokens
 };
 
@@ -103,8 +108,9 @@ public:
   submit_verdict submit(sequence_request request, time_us now);
   /// The next step, or nothing: as many in flight as there may be, or nothing to do.
   std::optional<planned_step> next(time_us now);
-  /// The oldest step in flight has returned: one token for every entry that wanted logits. A
-  /// sequence that ended while a step formed ahead names it gets none there.
+  /// The oldest step in flight has returned: a token for every entry that wanted logits, and before
+  /// it those of its drafts that stood. A sequence that ended while a step formed ahead names it
+  /// gets none there.
   step_outcome complete(std::uint64_t step, std::span<const sampled_id> tokens, time_us now);
   /// True: gone now. False: unknown, or it goes when its steps return (step_outcome::cancelled).
   bool cancel(sequence_id sequence);
@@ -135,10 +141,12 @@ private:
   [[nodiscard]] const sequence* fork_leader(const sequence& s) const;
   bool make_room(const sequence& s, const forming& f, std::size_t blocks, bool by_class);
   bool extend(sequence& s, const forming& f);
-  bool take(sequence& s, int tokens, forming& f);
+  [[nodiscard]] std::vector<token> draft(sequence& s, std::size_t room);
+  bool take(sequence& s, int tokens, std::vector<token> draft, forming& f);
   void commit(forming& f, time_us now);
   void publish(sequence& s);
   [[nodiscard]] bool may_join(const sequence& s) const;
+  void accept(sequence& s, std::span<const sampled_id> tokens, time_us now);
   void stop_running(sequence& s);
   void erase(sequence& s);
   [[nodiscard]] int prefill_budget(const forming& f) const;

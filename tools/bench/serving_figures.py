@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Figures of one serving engine, from real processes.
 
-usage: serving_figures.py prefix|cancel|three|host [--rounds N] [--clients N]
+usage: serving_figures.py prefix|cancel|three|speculate|host [--rounds N] [--clients N]
 
 prefix  time to the first token of a prompt of 1,000 shared tokens and 24 of its own, when the
         shared ones are new and when another request brought them; the answers must equal those of a
         server without prefix cache.
 cancel  how long blocks stay taken when a client hangs up: a prompt that needs most of the KV pool
         waits for another one's blocks; what it waits longer than alone is the cancel's time.
+speculate  tokens a second of one client with and without --speculate ngram:8, for a text that goes
+        round in circles and for one that does not; answers must be equal.
 three   three unlike agents of one thread (speeds 0.6, 0.4, 0.25) under load, against the bound that
         their own rates under that load allow: if every device worked all the time.
 host    what a token costs the host beside the device: processor time of each process while a model
@@ -108,6 +110,29 @@ def cancel(args):
         print(f"client gone, {'stream' if streamed else 'no stream'}: the next prompt waits "
               f"{statistics.median(all_ms):.1f} ms longer (worst {max(all_ms):.1f})")
     return 0
+
+
+def speculate(args):
+    texts = {"repeats": list(range(400, 407)) * 6, "does not": ids(5, 42)}
+    tokens, speeds, answers = 200, {}, {}
+    for _ in range(args.rounds):  # in turn, so that a slower minute slows both
+        for flags in ((), ("--speculate", "ngram:8")):
+            with harness.Cluster(agents=(DEVICE,), serve=flags) as cluster:
+                first_token(cluster, ids(99, 64))
+                for name, prompt in texts.items():
+                    body = {"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "seed": 1,
+                            "temperature": 0 if name == "repeats" else 1}
+                    began = time.monotonic()
+                    reply = cluster.post("/v1/completions", body).json()
+                    speeds.setdefault((name, bool(flags)), []).append(
+                        tokens / (time.monotonic() - began))
+                    answers.setdefault(name, set()).add(reply["choices"][0]["text"])
+    equal = all(len(texts) == 1 for texts in answers.values())
+    for name in texts:
+        off, on = (statistics.median(speeds[name, with_it]) for with_it in (False, True))
+        print(f"text that {name}: {off:.1f} tok/s, with drafts {on:.1f}: {on / off:.2f}x")
+    print(f"answers {'equal' if equal else 'DIFFER'} ({args.rounds} rounds)")
+    return 0 if equal else 1
 
 
 class Sampler(threading.Thread):
@@ -220,12 +245,13 @@ def host(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prefix", "cancel", "three", "host"))
+    what = {f.__name__: f for f in (prefix, cancel, three, speculate, host)}
+    parser.add_argument("what", choices=what)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients", type=int)
     args = parser.parse_args()
     args.clients = args.clients or {"three": 12, "host": 256}.get(args.what)
-    return {"prefix": prefix, "cancel": cancel, "three": three, "host": host}[args.what](args)
+    return what[args.what](args)
 
 
 if __name__ == "__main__":

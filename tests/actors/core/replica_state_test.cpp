@@ -238,6 +238,45 @@ TEST_CASE("tokens tell how long their request waited for its first step") {
   CHECK(s.step_sizes.at(2) == 2); // and up to 16 tokens
 }
 
+TEST_CASE("drafts go with their step, and those that stood come as one chunk") {
+  auto o = small();
+  o.draft_tokens = 3;
+  replica_state r(o);
+  auto m = request(1, 10, 20);
+  m.prompt = {1, 2, 3, 4, 5, 1, 2};
+  const auto token = [](int index, int id) {
+    wire::sampled s;
+    s.sequence = 1;
+    s.index = index;
+    s.token.id = id;
+    return s;
+  };
+  const auto result = [](std::uint64_t step, std::vector<wire::sampled> tokens) {
+    wire::step_result out;
+    out.replica = 2;
+    out.generation = 5;
+    out.step = step;
+    out.tokens = std::move(tokens);
+    return out;
+  };
+  auto step = only<send_step>(r.submit(77, m, 0)).at(0).message;
+  CHECK(step.drafts.empty());
+  step = only<send_step>(r.step_result(result(1, {token(0, 3)}), 1)).at(0).message;
+  CHECK(step.ids == std::vector<int>{3, 4, 5, 1});
+  CHECK(step.drafts == std::vector<int>{4, 5, 1});
+  CHECK(step.work.entries.at(0).logits == 4);
+  const auto effects = r.step_result(result(2, {token(1, 4), token(2, 5), token(3, 9)}), 2);
+  const auto chunks = only<send_chunks>(effects).at(0).chunks;
+  REQUIRE(chunks.size() == 1);
+  CHECK(chunks[0].index == 1);
+  CHECK(chunks[0].tokens.size() == 3);
+  step = only<send_step>(effects).at(0).message;
+  CHECK(step.work.entries.at(0).position == 10);
+  CHECK(step.ids == std::vector<int>{9});
+  const auto broken = r.step_result(result(3, {token(5, 1)}), 3); // index 4 is next
+  CHECK(only<replica_broken>(broken).size() == 1);
+}
+
 TEST_CASE("what cannot be served is refused with 400") {
   replica_state r(small());
   const auto status = [&](const wire::submit& m) {

@@ -40,6 +40,9 @@ wire::step_message sample_step() {
   m.closes = {8};
   m.stage_us = {100};
   m.stage = 1;
+  m.work.entries.push_back({13, 4, 3, 3, {8}});
+  m.ids.insert(m.ids.end(), {31, 32, 33});
+  m.drafts = {32, 33};
   return m;
 }
 
@@ -99,7 +102,11 @@ TEST_CASE("messages come back as they went") {
   const auto step = wire::decode_step(wire::encode(sample_step()), {10, 50});
   CHECK(step.work.entries.at(0).blocks == std::vector<std::uint32_t>{5, 6});
   CHECK(step.work.copies == sample_step().work.copies);
-  CHECK(step.ids == std::vector<int>{10, 20, 30});
+  CHECK(step.ids == std::vector<int>{10, 20, 30, 31, 32, 33});
+  CHECK(step.drafts == std::vector<int>{32, 33});
+  auto short_of_one = sample_step();
+  short_of_one.drafts.pop_back();
+  CHECK_THROWS_AS(wire::decode_step(wire::encode(short_of_one)), wire::wire_error);
   CHECK(step.opens.at(0).emitted == std::vector<int>{3});
   CHECK(step.closes == std::vector<std::uint64_t>{8});
   CHECK(step.stage == 1);

@@ -88,9 +88,11 @@ public:
       token += static_cast<std::size_t>(entry.tokens);
       if (logits.empty() || entry.logits == 0)
         continue;
-      auto out = logits.subspan(512 * row++, 512);
-      std::fill(out.begin(), out.end(), 0.0F);
-      out[static_cast<std::size_t>(hidden[(token - 1) * 4])] = 1.0F;
+      for (auto t = token - static_cast<std::size_t>(entry.logits); t < token; ++t) {
+        auto out = logits.subspan(512 * row++, 512);
+        std::fill(out.begin(), out.end(), 0.0F);
+        out[static_cast<std::size_t>(hidden[t * 4])] = 1.0F;
+      }
     }
   }
 
@@ -273,6 +275,32 @@ TEST_CASE("a sequence that no sampler takes is refused and its generation goes o
   p.submit(2, 11);
   CHECK(p.plane.wait_result(1).error.empty());
   CHECK(p.failures == 0);
+}
+
+TEST_CASE("tokens of a run with drafts come until one is not the draft in its place") {
+  pipeline p;
+  p.submit(1, 10);
+  REQUIRE(p.plane.wait_result(0).tokens.at(0).token.id == 21);
+  wire::step_message head;
+  head.replica = 7;
+  head.generation = 3;
+  head.step = 2;
+  head.work.entries = {{1, 1, 4, 4, {0, 1, 2}}};
+  head.ids = {21, 32, 43, 50}; // after 43 comes 54
+  head.drafts = {32, 43, 50};
+  transport::frame f;
+  f.type = proto::STEP;
+  f.head = wire::encode(head);
+  p.plane.send({"a", 1}, std::move(f));
+  const auto r = p.plane.wait_result(1);
+  REQUIRE(r.error.empty());
+  std::vector<int> ids, indices;
+  for (const auto& t : r.tokens) {
+    ids.push_back(t.token.id);
+    indices.push_back(t.index);
+  }
+  CHECK(ids == std::vector<int>{32, 43, 54});
+  CHECK(indices == std::vector<int>{1, 2, 3});
 }
 
 TEST_CASE("a device held back computes the same") {

@@ -1,6 +1,5 @@
 #include "compute/sampler.hpp"
 #include "compute/sampling/exact_math.hpp"
-#include "compute/sampling/ngram_lookup.hpp"
 #include "compute/sampling/philox.hpp"
 #include "compute/sampling/selection.hpp"
 #include "tests/catch.hpp"
@@ -331,19 +330,6 @@ TEST_CASE("parameters out of range are refused by name") {
   refused([](auto& p) { p.repetition_penalty = 0; });
   refused([](auto& p) { p.presence_penalty = std::nanf(""); });
   refused([](auto& p) { p.logit_bias = {{1, std::nanf("")}}; });
-}
-
-TEST_CASE("drafts are what followed the same words before") {
-  using ids = std::vector<token_id>;
-  const ids text = {1, 2, 3, 4, 5, 9, 1, 2, 3};
-  CHECK(ngram_draft(text, {3, 1, 4}) == ids{4, 5, 9, 1});
-  CHECK(ngram_draft(text, {3, 1, 2}) == ids{4, 5});
-  CHECK(ngram_draft(ids{1, 2, 3}, {3, 1, 4}).empty());
-  CHECK(ngram_draft(ids{7, 7, 7}, {2, 1, 4}) == ids{7});             // a run overlaps itself
-  CHECK(ngram_draft(ids{5, 1, 8, 6, 1}, {3, 1, 4}) == ids{8, 6, 1}); // falls back to one token
-  CHECK(ngram_draft(ids{5, 1, 8, 6, 1}, {3, 2, 4}).empty());
-  CHECK(ngram_draft(ids{}, {3, 1, 4}).empty());
-  CHECK(ngram_draft(text, {3, 1, 0}).empty());
 }
 
 TEST_CASE("a token that a device chose by choice() leaves the sampler as its own would") {

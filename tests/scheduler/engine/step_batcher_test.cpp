@@ -36,10 +36,11 @@ sequence_request request(sequence_id id, int prompt, int max_new, token first = 
 }
 
 /// What a sequence generates when it is alone.
-std::vector<token> alone(std::vector<token> tokens, int count, int stop_every = vocab + 1) {
+std::vector<token> alone(std::vector<token> tokens, int count, int stop_every = vocab + 1,
+                         int words = vocab) {
   std::vector<token> out;
   while (static_cast<int>(out.size()) < count && (out.empty() || out.back() % stop_every != 0)) {
-    out.push_back(fake_token(fake_hash(tokens), 0, vocab));
+    out.push_back(fake_token(fake_hash(tokens), 0, words));
     tokens.push_back(out.back());
   }
   return out;
@@ -75,15 +76,21 @@ struct machine {
         written.insert(e.blocks.at(static_cast<std::size_t>(p / kv_block_tokens)));
       const auto hash = kv.run(e.position, ids, e.blocks);
       REQUIRE(hash);
-      if (e.logits > 0 && !over.contains(e.sequence)) {
-        sampled_id t{e.sequence, fake_token(*hash, 0, vocab), false};
+      for (int drafts = e.logits - 1, i = 0; i < e.logits && !over.contains(e.sequence); ++i) {
+        const auto before = ids.first(ids.size() - static_cast<std::size_t>(drafts - i));
+        sampled_id t{e.sequence, fake_token(*kv.run(e.position, before, e.blocks), 0, words),
+                     false};
         out[e.sequence].push_back(t.id);
         t.ends = static_cast<int>(out[e.sequence].size()) == limits.at(e.sequence) ||
                  t.id % stop_every == 0;
         if (t.ends)
           over.insert(e.sequence);
         results.push_back(t);
+        if (i == drafts || t.ends || t.id != ids[before.size()])
+          break;
       }
+      // As the device does it: the whole run, drafts that do not stand too.
+      REQUIRE(kv.run(e.position, ids, e.blocks));
     }
     CHECK(at == s->ids.size());
     CHECK(at <= static_cast<std::size_t>(options.max_step_tokens));
@@ -114,6 +121,7 @@ struct machine {
     FAIL("it does not come to an end");
   }
 
+  int words = vocab;
   step_batcher batcher;
   fake_kv kv;
   batcher_options options;
@@ -361,7 +369,7 @@ TEST_CASE("a sequence cancelled in two steps goes with the second") {
 }
 
 TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets alone") {
-  std::uint64_t preemptions = 0, hits = 0, copies = 0;
+  std::uint64_t preemptions = 0, hits = 0, copies = 0, drafts = 0, accepted = 0;
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     std::mt19937_64 random(seed);
     const auto pick = [&](int low, int high) {
@@ -372,10 +380,12 @@ TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets al
     o.max_sequence = 150;
     o.max_running = pick(2, 20);
     o.prefix_cache = pick(0, 3) > 0;
+    o.draft_tokens = std::max(0, pick(-4, 6));
     if (o.steps_in_flight == 1)
       o.steps_ahead = pick(0, 1);
     machine m(o);
-    m.stop_every = pick(0, 1) == 0 ? 13 : vocab + 1;
+    m.words = o.draft_tokens > 0 ? 2 : vocab; // of two words every pair comes again
+    m.stop_every = pick(0, 1) == 0 && o.draft_tokens == 0 ? 13 : vocab + 1;
     std::map<sequence_id, sequence_request> wanted;
     std::set<sequence_id> cancelled;
     sequence_id next = 1;
@@ -403,16 +413,91 @@ TEST_CASE("whatever is batched with it, a sequence's tokens are those it gets al
     INFO("seed " << seed);
     for (const auto& [id, r] : wanted)
       if (!cancelled.contains(id))
-        REQUIRE(m.out[id] == alone(r.tokens, r.max_new, m.stop_every));
+        REQUIRE(m.out[id] == alone(r.tokens, r.max_new, m.stop_every, m.words));
     const auto s = m.batcher.stats();
     REQUIRE(s.running + s.waiting + s.in_flight == 0);
     REQUIRE(s.free_blocks == o.blocks);
     preemptions += s.preemptions;
     hits += s.prefix_hits;
+    drafts += s.draft_tokens;
+    accepted += s.accepted_tokens;
     for (const auto& step : m.steps)
       copies += step.copies.size();
   }
   CHECK(preemptions > 500); // the seeds did reach what they are for
   CHECK(hits > 1000);
   CHECK(copies > 100);
+  CHECK(accepted > 300);
+  CHECK(drafts > accepted + 1000);
+}
+
+TEST_CASE("drafts that stand come with their step, and the blocks of those that do not go back") {
+  auto o = small();
+  o.draft_tokens = 20;
+  step_batcher b(o);
+  sequence_request r;
+  r.id = 1;
+  r.tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1, 2};
+  r.max_new = 100;
+  b.submit(r, 0);
+  REQUIRE(b.next(0)->entries[0].logits == 1); // a prompt has no draft
+  const std::vector<sampled_id> first{{1, 3, false}};
+  REQUIRE(b.complete(1, first, 1).error.empty());
+  auto s = b.next(1);
+  REQUIRE(s);
+  CHECK(s->entries[0].position == 14);
+  CHECK(s->entries[0].tokens == 21);
+  CHECK(s->entries[0].logits == 21);
+  CHECK(s->ids ==
+        std::vector<token>{3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+  CHECK(b.tables().at(1).size() == 3);
+  const std::vector<sampled_id> stood{{1, 4, false}, {1, 5, false}, {1, 40, false}};
+  REQUIRE(b.complete(2, stood, 2).error.empty());
+  CHECK(b.tables().at(1).size() == 2); // 18 tokens are known
+  CHECK(b.stats().draft_tokens == 20);
+  CHECK(b.stats().accepted_tokens == 2);
+  s = b.next(2);
+  CHECK(s->entries[0].position == 17);
+  CHECK(s->ids == std::vector<token>{40});
+}
+
+TEST_CASE("drafts take no place that a sequence could have") {
+  auto o = small();
+  o.draft_tokens = 8;
+  o.max_running = 4;
+  step_batcher b(o);
+  for (sequence_id id = 1; id <= 3; ++id) {
+    sequence_request r;
+    r.id = id;
+    r.tokens = {7, 7, 7, static_cast<token>(id), 7, 7};
+    r.max_new = 50;
+    b.submit(r, 0);
+  }
+  b.next(0);
+  const std::vector<sampled_id> sevens{{1, 7, false}, {2, 7, false}, {3, 7, false}};
+  REQUIRE(b.complete(1, sevens, 1).error.empty());
+  std::int32_t rows = 0;
+  for (const auto& e : b.next(1)->entries)
+    rows += e.logits;
+  CHECK(rows == 4); // three sequences and one draft
+}
+
+TEST_CASE("a token after one that ended its draft is an error") {
+  for (const std::vector<sampled_id>& wrong :
+       {std::vector<sampled_id>{{1, 8, false}, {1, 7, false}},
+        std::vector<sampled_id>{{1, 7, true}, {1, 7, false}}, std::vector<sampled_id>{}}) {
+    auto o = small();
+    o.draft_tokens = 2;
+    step_batcher b(o);
+    sequence_request r;
+    r.id = 1;
+    r.tokens = {7, 7, 7};
+    r.max_new = 50;
+    b.submit(r, 0);
+    b.next(0);
+    const std::vector<sampled_id> first{{1, 7, false}};
+    REQUIRE(b.complete(1, first, 1).error.empty());
+    REQUIRE(b.next(1)->entries[0].logits == 3);
+    CHECK_FALSE(b.complete(2, wrong, 2).error.empty());
+  }
 }
