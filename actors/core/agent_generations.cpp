@@ -188,6 +188,9 @@ agent_effects agent_state::rank_committed(std::uint32_t device, generation_id id
     // nothing beside computing it, and a step formed early would admit requests late.
     const auto& home = options_.devices.at(g->ranks.begin()->first);
     r.steps_ahead = r.stages == 1 && home.kind == "cuda" ? 1 : 0;
+    // A CPU computes 16 tokens in little more than a sixteenth part of 256; a GPU waits for its
+    // memory until a step is far longer.
+    r.even_chunk = home.kind == "cuda" ? 0 : 16;
     r.kv_blocks = g->kv_blocks;
     r.vocab = config_.vocab;
     r.max_sequence = static_cast<int>(g->where.settings.max_sequence);

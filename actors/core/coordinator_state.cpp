@@ -556,15 +556,23 @@ void coordinator_state::watch_stragglers(time_ms now, coordinator_effects& fx) {
     return;
   stragglers_at_ = now + every_ms;
   std::map<straggler_watch::device, double> ratios;
-  std::map<std::uint64_t, std::uint64_t> steps;
+  decltype(watched_) seen;
   for (const auto& [id, g] : generations_.records()) {
     if (g.phase != generation_phase::serving || !g.status ||
         g.status->stage_us.size() != g.where.stages.size())
       continue;
-    const auto before = watched_steps_.find(id);
-    steps[id] = g.status->steps;
-    if (before == watched_steps_.end() || before->second == g.status->steps)
+    const auto& now_at =
+        seen[id] = {g.status->steps, g.status->step_tokens, g.status->generated_tokens};
+    const auto before = watched_.find(id);
+    if (before == watched_.end() || before->second.steps >= now_at.steps)
       continue; // it did nothing lately
+    // Steps of many tokens take longer, and a layer more so than the head.
+    const auto steps = static_cast<double>(now_at.steps - before->second.steps);
+    const double tokens =
+        std::max(1.0, static_cast<double>(now_at.step_tokens - before->second.step_tokens) / steps);
+    const double rows = std::max(
+        1.0,
+        static_cast<double>(now_at.generated_tokens - before->second.generated_tokens) / steps);
     for (std::size_t s = 0; s < g.where.stages.size(); ++s) {
       const auto& stage = g.where.stages[s];
       const auto& r = stage.ranks.front();
@@ -572,13 +580,15 @@ void coordinator_state::watch_stragglers(time_ms now, coordinator_effects& fx) {
       if (stage.ranks.size() != 1 || m == nullptr || r.device >= m->devices.size())
         continue;
       const auto& d = m->devices[r.device];
-      const double predicted = d.decode_us_per_layer * stage.layers +
-                               (s + 1 == g.where.stages.size() ? d.decode_us_head : 0);
+      const double further = d.prefill_us_per_token_layer / std::max(d.decode_us_per_layer, 1e-9);
+      const double predicted =
+          stage.layers * d.decode_us_per_layer * (1 + (tokens - 1) * further) +
+          (s + 1 == g.where.stages.size() ? d.decode_us_head * (1 + (rows - 1) * further) : 0);
       if (predicted > 0 && g.status->stage_us[s] > 0)
         ratios[{r.node, r.device}] = g.status->stage_us[s] / predicted;
     }
   }
-  watched_steps_ = std::move(steps);
+  watched_ = std::move(seen);
   for (const auto& v : stragglers_.observe(ratios, now)) {
     const auto name = v.which.first + "/" + std::to_string(v.which.second);
     fx.log.push_back("event=straggler device=" + name + " factor=" + std::to_string(v.factor));

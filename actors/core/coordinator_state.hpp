@@ -109,8 +109,11 @@ private:
   };
   std::vector<drain_wait> drains_;
   straggler_watch stragglers_;
-  time_ms stragglers_at_ = 0;                            // the next look
-  std::map<std::uint64_t, std::uint64_t> watched_steps_; // of each generation, at the last look
+  time_ms stragglers_at_ = 0; // the next look
+  struct work_done {
+    std::uint64_t steps = 0, step_tokens = 0, generated_tokens = 0;
+  };
+  std::map<std::uint64_t, work_done> watched_; // of each generation, at the last look
 
   urgency wanted_ = urgency::improve;
   std::string wanted_why_ = "start";

@@ -20,6 +20,7 @@ scheduler::batcher_options batcher_options(const replica_options& o) {
   b.steps_in_flight = std::max(o.stages, 1);
   b.steps_ahead = o.stages == 1 ? o.steps_ahead : 0;
   b.max_step_tokens = o.max_step_tokens;
+  b.even_chunk = o.even_chunk;
   b.max_running = o.max_running;
   b.max_waiting = o.max_waiting;
   b.max_sequence = o.max_sequence;

@@ -25,6 +25,7 @@ struct replica_options {
   int vocab = 0;           // 0: token ids are not checked
   int max_sequence = 2048; // tokens, prompt and output
   int max_step_tokens = 512;
+  int even_chunk = 0; // batcher_options
   int max_running = 256;
   int max_waiting = 1024; // more than can run; past it: request_failed{retry = false, status = 429}
   int draft_tokens = 0;   // speculation by prompt look-up

@@ -113,9 +113,10 @@ std::optional<planned_step> step_batcher::next(time_us now) {
   return std::move(f.step);
 }
 
-/// In no step in flight, or in as many as may be, and the token to come is not its last.
+/// No more of its tokens are to be chosen than may be, and the one to come is not its last. Chunks
+/// of its prompt may follow one another: every stage takes steps in order.
 bool step_batcher::may_join(const sequence& s) const {
-  return !s.cancelled && s.flights <= (s.flights > 0 ? options_.steps_ahead : 0) &&
+  return !s.cancelled && s.pending <= static_cast<std::size_t>(options_.steps_ahead) &&
          s.expected() < s.most;
 }
 
@@ -192,7 +193,11 @@ void step_batcher::add_prefills(forming& f) {
 }
 
 int step_batcher::prefill_budget(const forming& f) const {
-  const int budget = options_.max_step_tokens - f.tokens;
+  int budget = options_.max_step_tokens - f.tokens;
+  if (options_.even_chunk > 0 && options_.steps_in_flight > 1)
+    budget =
+        std::min(budget, std::max(options_.even_chunk, 3 * static_cast<int>(sequences_.size()) /
+                                                           options_.steps_in_flight));
   if (f.chosen.empty() || us_per_token_ <= 0)
     return budget;
   const double tokens = 0.8 * static_cast<double>(f.tightest_tpot) / us_per_token_;

@@ -21,9 +21,13 @@ struct batcher_options {
   /// flight. What the step in flight will choose for it stands in the next one as unknown_token.
   int steps_ahead = 0;
   int max_step_tokens = 512; // token budget of one step
-  int max_running = 256;     // sequences that hold blocks
-  int max_waiting = 1024;    // more sequences than can run; submit() refuses past it
-  int max_sequence = 2048;   // tokens of a sequence, prompt and output
+  /// With several stages a step takes prompt tokens for at most three times the sequences that fall
+  /// to a step in flight, and this many when that is fewer: with steps alike in length no stage
+  /// waits for another. 0: no such bound, for devices that take as long for a short step.
+  int even_chunk = 0;
+  int max_running = 256;   // sequences that hold blocks
+  int max_waiting = 1024;  // more sequences than can run; submit() refuses past it
+  int max_sequence = 2048; // tokens of a sequence, prompt and output
   int draft_tokens = 0; // drafts of a sequence in one step by prompt look-up, while places are free
   bool prefix_cache = true;
   hash_key key;
