@@ -214,6 +214,21 @@ int serving_costs::layer_cap(const std::vector<std::size_t>& members, const stag
   return static_cast<int>(cap);
 }
 
+double serving_costs::load_us(const stage_split& split, int layers, bool last,
+                              std::size_t stages) const {
+  // Sequences of a step; each after the first costs what a prompt's token does.
+  const double batch =
+      std::max(1.0, goal.concurrency / static_cast<double>(std::max<std::size_t>(1, stages)));
+  const double token_us = split.prefill_us / std::max(1, goal.prompt_tokens);
+  const double head_token_us = token_us * static_cast<double>(model.head_bytes) /
+                               static_cast<double>(std::max<std::uint64_t>(1, model.layer_bytes));
+  double us = layers * (split.prefill_us +
+                        further_tokens() * (split.decode_us + (batch - 1) * token_us) / batch);
+  if (last)
+    us += (1 + further_tokens()) * (split.head_us + (batch - 1) * head_token_us) / batch;
+  return us;
+}
+
 void serving_costs::price(serving_replica& replica) const {
   double decode = 0, request = 0, bottleneck = 0;
   const auto& stages = replica.stages;
@@ -226,7 +241,11 @@ void serving_costs::price(serving_replica& replica) const {
       request += (1 + further_tokens()) * split.head_us;
     }
     decode += stage;
-    bottleneck = std::max(bottleneck, stage);
+    bottleneck =
+        std::max(bottleneck, goal.concurrency > 1 ? load_us(split, stages[j].layers,
+                                                            j + 1 == stages.size(), stages.size()) /
+                                                        (1 + further_tokens())
+                                                  : stage);
     const int here = node_of_[stages[j].devices.front()];
     if (j + 1 < stages.size()) {
       const int next = node_of_[stages[j + 1].devices.front()];

@@ -46,6 +46,10 @@ public:
   /// Bytes that device `rank` of the stage holds.
   [[nodiscard]] double stage_bytes(const stage_split& split, std::size_t rank, int layers,
                                    bool first, bool last) const;
+  /// What a stage of a pipeline of `stages` is busy with a request of the goal, of which
+  /// `concurrency` are served at once and share decode steps.
+  [[nodiscard]] double load_us(const stage_split& split, int layers, bool last,
+                               std::size_t stages) const;
   /// Fills the replica's times from its stages. Infinite where a hop has no link.
   void price(serving_replica& replica) const;
 

@@ -86,6 +86,9 @@ std::string why_stage(const serving_costs& costs, const serving_replica& replica
     return text + "as many layers as memory holds";
   if (replica.stages.size() == 1)
     return text + "holds the whole model, room for " + std::to_string(cap) + " layers";
+  if (costs.goal.concurrency > 1)
+    return text + "shared out for " + std::to_string(costs.goal.concurrency) +
+           " requests at once, room for " + std::to_string(cap);
   bool faster_full = true;
   for (std::size_t i = 0; i < replica.stages.size(); ++i) {
     if (i == j)

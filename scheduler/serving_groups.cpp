@@ -114,7 +114,7 @@ std::vector<serving_replica> solve_group(const serving_costs& costs,
   const auto entries = layout.solve();
   if (entries.empty())
     return {};
-  if (most_replicas == 1)
+  if (most_replicas == 1 && costs.goal.concurrency <= 1)
     return {*fastest(entries)};
   const auto limit = most_replicas == 0
                          ? std::min<int>(static_cast<int>(members.size()), 64)

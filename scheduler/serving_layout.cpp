@@ -1,8 +1,11 @@
 #include "scheduler/serving_layout.hpp"
 
+#include "scheduler/serving_groups.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace hexgen::scheduler {
 
@@ -123,6 +126,52 @@ void serving_layout::add_options(std::size_t begin, std::size_t end, stage_probl
   }
 }
 
+/// The replica with any of its stages as the last and layers shared out by load: each further layer
+/// goes where the stage is done with it first, which makes the slowest as fast as can be.
+serving_replica serving_layout::evened(const serving_replica& replica) const {
+  auto best = replica;
+  const auto count = replica.stages.size();
+  for (std::size_t last = 0; last < count; ++last) {
+    auto made = replica;
+    std::rotate(made.stages.begin() + static_cast<std::ptrdiff_t>(last),
+                made.stages.begin() + static_cast<std::ptrdiff_t>(last) + 1, made.stages.end());
+    std::vector<stage_split> splits;
+    int left = costs_.model.layers;
+    for (auto& stage : made.stages) {
+      splits.push_back(costs_.split_by(stage.devices, stage.speeds));
+      stage.layers = 1;
+      --left;
+    }
+    const auto loaded = [&](std::size_t j, int layers) {
+      const bool end = j + 1 == count;
+      return layers > costs_.layer_cap(made.stages[j].devices, splits[j], j == 0, end)
+                 ? std::numeric_limits<double>::infinity()
+                 : costs_.load_us(splits[j], layers, end, count);
+    };
+    bool fits = left >= 0;
+    for (std::size_t j = 0; j < count; ++j)
+      fits = fits && std::isfinite(loaded(j, 1));
+    for (; fits && left > 0; --left) {
+      std::size_t next = 0;
+      for (std::size_t j = 1; j < count; ++j)
+        if (loaded(j, made.stages[j].layers + 1) < loaded(next, made.stages[next].layers + 1))
+          next = j;
+      fits = std::isfinite(loaded(next, made.stages[next].layers + 1));
+      ++made.stages[next].layers;
+    }
+    if (!fits)
+      continue;
+    int first = 0;
+    for (auto& stage : made.stages)
+      stage.first_layer = std::exchange(first, first + stage.layers);
+    costs_.price(made);
+    if (std::isfinite(made.request_s) &&
+        replica_worth(made, replica.request_s) > replica_worth(best, replica.request_s))
+      best = std::move(made);
+  }
+  return best;
+}
+
 std::vector<serving_layout::entry> serving_layout::solve() const {
   stage_problem problem;
   problem.layers = costs_.model.layers;
@@ -164,6 +213,8 @@ std::vector<serving_layout::entry> serving_layout::solve() const {
       replica.stages.push_back(std::move(stage));
     }
     costs_.price(replica);
+    if (costs_.goal.concurrency > 1)
+      replica = evened(replica);
     found.push_back({sequence.code, std::move(replica)});
   }
   return found;

@@ -17,7 +17,8 @@ struct device_class {
 };
 
 /// The pipelines of least request time, one for each count vector over the classes that can hold
-/// the model using exactly those devices.
+/// the model using exactly those devices. With a goal of concurrency, of these the layers are
+/// shared out evenly, whichever stage being the last one.
 class serving_layout {
 public:
   struct entry {
@@ -39,6 +40,7 @@ public:
   [[nodiscard]] double codes() const;
 
 private:
+  [[nodiscard]] serving_replica evened(const serving_replica& replica) const;
   void add_options(std::size_t begin, std::size_t end, stage_problem& problem,
                    std::vector<stage_split>& splits) const;
 

@@ -43,7 +43,8 @@ struct serving_goal {
   int kv_tokens = 2048;                        // positions that a replica must hold at least
   int prompt_tokens = 128, output_tokens = 64; // the request that is optimised for
   int max_replicas = 0;                        // 0: as many as fit and pay
-  double tensor_parallel_overhead_us = 30;     // per all-reduce beyond the link's own time
+  int concurrency = 1; // requests that a replica serves at once; more than one: see plan_serving
+  double tensor_parallel_overhead_us = 30; // per all-reduce beyond the link's own time
 };
 
 struct serving_stage {
@@ -57,7 +58,7 @@ struct serving_replica {
   std::vector<serving_stage> stages;
   double decode_us = 0;     // one token through the whole pipeline, hops and return included
   double bottleneck_us = 0; // the slowest stage's time per token: 1e6/this bounds tokens/s at one
-                            // token per step and full pipeline
+                            // token per step and full pipeline; with concurrency, prompts included
   double request_s = 0;     // prompt + output of the goal, alone
 };
 
@@ -78,7 +79,9 @@ struct serving_plan {
 /// (exact up to a few dozen unlike devices; larger clusters are cut into neighbourhoods first).
 /// With more, replicas pay when they raise the sum over replicas of
 /// (1 / bottleneck) × sqrt(best request time / its request time): capacity, discounted for slow
-/// answers. Pure: equal inputs, equal plans.
+/// answers. With a goal of `concurrency` the bottleneck is that of as many requests at once,
+/// prompts and batched decode, one replica is chosen so too, and each pipeline's layers are shared
+/// out so that its slowest stage is as fast as can be. Pure: equal inputs, equal plans.
 [[nodiscard]] serving_plan plan_serving(const std::vector<serving_device>& devices,
                                         const std::vector<serving_link>& links,
                                         const serving_model& model, const serving_goal& goal);

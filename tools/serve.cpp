@@ -21,7 +21,7 @@ struct serve_flags {
   int port = 8000, fabric_port = 7600;
   std::string max_len = "0", kv_tokens = "2048", speculate = "off";
   int max_step_tokens = 0, max_running = 0; // 0: by this machine's devices
-  int max_queued = 1024, max_replicas = 0;
+  int max_queued = 1024, max_replicas = 0, concurrency = 1;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
   double shutdown_s = 30, recovery_s = 300;
   std::string journal;
@@ -159,6 +159,7 @@ int serve(serve_flags f) {
   c.settings.draft_tokens = parse_speculation(f.speculate);
   c.settings.max_queued = static_cast<std::uint32_t>(f.max_queued);
   c.goal.max_replicas = f.max_replicas;
+  c.goal.concurrency = f.concurrency;
   c.layout = parse_layout(f.stages, f.layers, f.placement);
   o.child_environment = {"HEXGEN_CLUSTER_TOKEN=" + o.fabric.cluster_token};
   return actors::run_serve(std::move(o), stop);
@@ -224,6 +225,10 @@ void add_serve(CLI::App& app, action& chosen) {
   env(verb->add_option("--layers", f->layers, "Layers of each stage, as 18,12"));
   env(verb->add_option("--placement", f->placement,
                        "Devices of the ranks in order, as n1/0,n2/0,n3/0; ';' between replicas"));
+  env(verb->add_option("--expected-concurrency", f->concurrency,
+                       "Requests at once that a replica's layers are shared out for; 1: the least "
+                       "time of one"))
+      ->check(CLI::Range(1, 65536));
   env(verb->add_option("--max-replicas", f->max_replicas, "Most replicas; 0: as many as pay"))
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--no-enable-prefix-caching", f->no_prefix_cache,

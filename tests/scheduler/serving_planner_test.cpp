@@ -3,6 +3,7 @@
 #include "scheduler/serving_planner.hpp"
 #include "tests/catch.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -278,6 +279,43 @@ TEST_CASE("three devices that each hold the model become three replicas", "[serv
   const auto drained = plan_serving(w.devices, w.links, w.model, w.goal);
   REQUIRE(drained.replicas.size() == 2);
   REQUIRE(drained.idle[0].why == "draining");
+}
+
+TEST_CASE("a pipeline for many requests has the fastest slowest stage", "[serving_planner]") {
+  world w;
+  w.model = {30, 576, 3, 2'000'000, 28'000'000, 28'000'000, 768, 1'000'000};
+  w.goal.max_replicas = 1;
+  for (const double speed : {0.6, 0.4, 0.25}) {
+    auto d = device("n" + std::to_string(w.devices.size()), 0, 200'000'000, 130 / speed);
+    d.prefill_us_per_token_layer = 47 / speed;
+    d.head_us = 1000 / speed;
+    w.devices.push_back(d);
+  }
+  for (const auto& from : w.devices)
+    for (const auto& to : w.devices)
+      if (from.node != to.node)
+        w.links.push_back({from.node, to.node, 100, 10});
+  const auto for_one = plan_serving(w.devices, w.links, w.model, w.goal);
+  CHECK(for_one.replicas.at(0).stages.size() == 1); // it fits the fastest
+  w.goal.concurrency = 12;
+  const auto plan = plan_serving(w.devices, w.links, w.model, w.goal);
+  const auto& replica = plan.replicas.at(0);
+  REQUIRE(replica.stages.size() == 3);
+  const serving_costs costs(w.devices, w.links, w.model, w.goal);
+  double best = std::numeric_limits<double>::infinity();
+  std::vector<std::size_t> order = {0, 1, 2};
+  do
+    for (int a = 1; a <= 28; ++a)
+      for (int b = 1; a + b <= 29; ++b) {
+        serving_replica other;
+        for (std::size_t j = 0; j < 3; ++j)
+          other.stages.push_back({0, j == 0 ? a : j == 1 ? b : 30 - a - b, {order[j]}, {1.0}});
+        costs.price(other);
+        best = std::min(best, other.bottleneck_us);
+      }
+  while (std::next_permutation(order.begin(), order.end()));
+  CHECK(replica.bottleneck_us <= best * (1 + 1e-9));
+  CHECK(replica.stages.back().devices.front() == 0); // who computes the head
 }
 
 TEST_CASE("a serving plan says what is missing", "[serving_planner]") {
