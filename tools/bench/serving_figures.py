@@ -153,10 +153,15 @@ def replica(cluster):
     return cluster.cluster()["plan"]["replicas"][0]
 
 
+HEAD_LAYERS = 49152 * 576 / (576 * (576 + 192) * 2 + 3 * 576 * 1536)  # a token's head costs as many layers
+
+
 def three(args):
-    devices = tuple(f"cpu:threads=1,memory=80MiB,speed={s}" for s in (0.6, 0.4, 0.25))
-    with harness.Cluster(agents=devices, serve=("--no-enable-prefix-caching", "--max-replicas", "1")
-                         ) as cluster:
+    devices = tuple(f"cpu:threads=1,memory=128MiB,speed={s}" for s in args.speeds.split(","))
+    serve = ["--no-enable-prefix-caching", "--max-replicas", "1", "--expected-concurrency", str(args.clients)]
+    if args.layers:
+        serve += ["--stages", "1,1,1", "--layers", args.layers]
+    with harness.Cluster(agents=devices, serve=serve) as cluster:
         url = f"http://{cluster.host}:{cluster.port}"
 
         def bench(requests, seed):
@@ -184,11 +189,13 @@ def three(args):
         sums = [s + (at - last) * u for s, u in zip(sums, us)]
         last = at
     busy = [s / weights * steps / 1e6 for s in sums]
-    rate = result["output_throughput"]
-    # Were every device busy all the time and layers divisible, the time would be
-    # layers / sum(layers of a stage / its busy time).
-    best_s = sum(layers) / sum(n / b for n, b in zip(layers, busy))
-    bound = result["total_output_tokens"] / best_s
+    rate, output = result["output_throughput"], result["total_output_tokens"]
+    # Work in layers of a token. What each stage did in the time that it was busy is its rate while
+    # all of them ran; were all busy all the time, with layers divisible, the time would be best_s.
+    work = [n * (result["total_input_tokens"] + output) for n in layers]
+    work[-1] += HEAD_LAYERS * output
+    best_s = sum(work) / sum(w / b for w, b in zip(work, busy))
+    bound = output / best_s
     print(f"{len(layers)} stages of {layers} layers, {args.clients} clients, {steps} steps in "
           f"{result['duration']:.1f} s; busy " +
           ", ".join(f"{100 * b / result['duration']:.0f} %" for b in busy))
@@ -249,6 +256,8 @@ def main():
     parser.add_argument("what", choices=what)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients", type=int)
+    parser.add_argument("--layers", help="three: of each stage, by hand")
+    parser.add_argument("--speeds", default="0.6,0.4,0.25", help="three: of the agents")
     args = parser.parse_args()
     args.clients = args.clients or {"three": 12, "host": 256}.get(args.what)
     return what[args.what](args)
