@@ -122,7 +122,7 @@ integration_with() {
   if [[ ${HEXGEN_LONG:-0} -eq 1 ]]; then
     "$python" -m pip install -q 'schemathesis>=4,<5' || { count 0 1 "installing schemathesis from PyPI"; return; }
   fi
-  HEXGEN_BUILD=$PWD/$1 "$python" tests/integration/run.py | tee "$1/integration.log"
+  "$python" tests/integration/run.py --build "$1" | tee "$1/integration.log"
   line="$(tail -1 "$1/integration.log")"
   if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
     count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "$2"
