@@ -195,7 +195,7 @@ TEST_CASE("what-if and budget change the pool", "[verbs]") {
 TEST_CASE("calibrated plans are judged as the engine batches", "[verbs]") {
   const auto common = " --cluster " + cluster("paper-half-price") + model + " --workload " + root +
                       "/config/workloads/arena-grid.yaml --rate 12 --slo-scale 5";
-  const auto made = run("plan" + common + " --objective rate --iterations 400 --json");
+  const auto made = run("plan" + common + " --objective rate --iterations 60 --islands 1 --json");
   REQUIRE(made.code == 0);
   const auto json = nlohmann::json::parse(made.out);
   CHECK(json["mode"] == "calibrated");
@@ -214,7 +214,7 @@ TEST_CASE("calibrated plans are judged as the engine batches", "[verbs]") {
   CHECK(again["rate_99"].get<double>() <= again["throughput_rps"].get<double>());
   // Small steps only, as for one user after the other: a plan for those serves no more.
   const auto narrow =
-      run("plan" + common + " --objective rate --iterations 400 --concurrency 1 --json");
+      run("plan" + common + " --objective rate --iterations 10 --islands 1 --concurrency 1 --json");
   REQUIRE(narrow.code == 0);
   CHECK(nlohmann::json::parse(narrow.out)["concurrency"] == 1);
 }
