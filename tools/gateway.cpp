@@ -67,7 +67,9 @@ void add_gateway(CLI::App& app, action& chosen) {
                        "Address for fabric clients (default: none)"));
   env(verb->add_option("--fabric-port", f->fabric_port, "Its port; 0: any free one"))
       ->check(CLI::Range(0, 65535));
-  env(verb->add_option("--model", f->model, "Where this machine has the model"));
+  env(verb->add_option("--model", f->model,
+                       "Where this machine has the model (default: "
+                       "as join; it reads the tokenizer alone)"));
   env(verb->add_option("--chat-template", f->chat_template, "Template's name"));
   env(verb->add_option("--api-key", f->api_key, "The clients' secret"));
   env(verb->add_option("--cors-origin", f->cors, "Origin that browsers may call from; '*': any"))

@@ -76,14 +76,15 @@ void add_join(CLI::App& app, action& chosen) {
   env(verb->add_option("--name", f->name,
                        "The node's name, unique in the cluster (default: host "
                        "name)"));
-  env(verb->add_option("--device", f->devices,
-                       "cpu:threads=N,memory=SIZE,speed=F or cuda:N,memory=SIZE,weights=fp8; may be "
-                       "repeated (default: cpu). speed below 1 holds the device back"))
+  env(verb->add_option(
+          "--device", f->devices,
+          "cpu:threads=N,memory=SIZE,speed=F or cuda:N,memory=SIZE,weights=fp8; may be "
+          "repeated (default: cpu). speed below 1 holds the device back"))
       ->delimiter(';')
       ->allow_extra_args(false);
   env(verb->add_option("--model", f->model,
                        "Where this machine has the model (default: the path that the cluster "
-                       "names, else this user's cache)"));
+                       "names, else this user's cache, else it fetches what it runs)"));
   env(verb->add_option("--fabric-host", f->host,
                        "Address to listen on for other nodes (default: the one towards ADDRESS)"));
   env(verb->add_option("--fabric-port", f->port, "Its port; 0: any free one"))
