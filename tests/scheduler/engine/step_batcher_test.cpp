@@ -525,7 +525,9 @@ TEST_CASE("drafts take no place that a sequence could have") {
   const std::vector<sampled_id> sevens{{1, 7, false}, {2, 7, false}, {3, 7, false}};
   REQUIRE(b.complete(1, sevens, 1).error.empty());
   std::int32_t rows = 0;
-  for (const auto& e : b.next(1)->entries)
+  const auto second = b.next(1);
+  REQUIRE(second);
+  for (const auto& e : second->entries)
     rows += e.logits;
   CHECK(rows == 4); // three sequences and one draft
 }
