@@ -17,9 +17,8 @@ constexpr std::chrono::milliseconds full_queue_nap{5};
 
 model_lender::model_lender(transport::fabric& fabric,
                            std::shared_ptr<const compute::model_file> model,
-                           const std::filesystem::path& path)
-    : fabric_(fabric), model_(std::move(model)),
-      digest_(compute::to_hex(compute::model_digest(*model_))),
+                           const std::filesystem::path& path, std::string digest)
+    : fabric_(fabric), model_(std::move(model)), digest_(std::move(digest)),
       layout_(compute::layout_of(*model_, path)) {
   for (const auto& f : layout_.files) {
     const auto mapped = compute::mapped_file::open(layout_.folder ? path / f.name : path);

@@ -18,10 +18,10 @@ namespace hexgen::actors {
 /// Thread-safe. Answers on a thread of its own, since it may wait for the disk.
 class model_lender {
 public:
-  /// `path`: where `model` was opened from. `fabric` outlives this. Throws compute::file_error when
-  /// the files cannot be read.
+  /// `path`: where `model` was opened from; `digest`: its model_digest. `fabric` outlives this.
+  /// Throws compute::file_error when the files cannot be read.
   model_lender(transport::fabric& fabric, std::shared_ptr<const compute::model_file> model,
-               const std::filesystem::path& path);
+               const std::filesystem::path& path, std::string digest);
   ~model_lender();
   model_lender(const model_lender&) = delete;
   model_lender& operator=(const model_lender&) = delete;

@@ -1,7 +1,6 @@
 #include "actors/data/serving_shape.hpp"
 
 #include <algorithm>
-#include <string_view>
 
 namespace hexgen::actors {
 

@@ -48,7 +48,7 @@ int run_serve(serve_process_options o, stop_signal& stop) {
   fabric_gate gate;
   const auto fabric = transport::make_fabric(o.fabric, gate);
   fabric->start();
-  model_lender lender(*fabric, file, o.model_path);
+  model_lender lender(*fabric, file, o.model_path, o.coordinator.model.digest);
   o.coordinator.incarnation = fabric->incarnation();
   board shown;
   {

@@ -68,7 +68,7 @@ struct two_machines {
     }
     model = compute::open_model(path);
     digest = compute::to_hex(compute::model_digest(*model));
-    lender.emplace(link, model, path);
+    lender.emplace(link, model, path, digest);
     begin(patience);
   }
   void begin(std::chrono::milliseconds patience) {
