@@ -208,6 +208,7 @@ faults() {
 kills() {
   script "240 kills" python3 tests/chaos/kill_matrix.py --rounds 4
   script "recovery times" python3 tests/chaos/recovery_times.py
+  script "a join under load" python3 tests/chaos/join_under_load.py
 }
 
 churn() { script "two hours of churn" python3 tests/chaos/churn.py --minutes 120; }

@@ -1,8 +1,9 @@
-"""Short forms of the kill matrix and of the churn (their scripts' long ones run with tools/test.sh --long)."""
+"""Short forms of the kill matrix, of a join under load and of the churn (their scripts' long ones run with tools/test.sh --long)."""
 
 import unittest
 
 import churn
+import join_under_load
 import kill_matrix
 
 
@@ -19,6 +20,12 @@ class ShortForms(unittest.TestCase):
         out = churn.run(minutes=0.15, period=3, at_once=1, report=lines.append)
         self.assertEqual(out["violations"], [], "\n".join(lines))
         self.assertGreater(out["answers"], 0)
+
+    def test_a_join_under_load(self):
+        lines = []
+        done, before, during = join_under_load.run(1, 3, report=lines.append)
+        self.assertEqual(done[0].violations, [], "\n".join(lines))
+        self.assertGreater(min(before, during), 0)  # how they compare is for a quiet machine to say
 
     def test_growth_is_noticed(self):
         flat = [(100, 50, 9)] * 16
