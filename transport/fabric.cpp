@@ -181,7 +181,7 @@ void fabric_impl::open_ucx() {
                                ": " + why);
     return;
   }
-  hello_.ucx_version = ucx_context::version();
+  hello_.ucx_version = options_.ucx_version.empty() ? ucx_context::version() : options_.ucx_version;
 }
 
 std::shared_ptr<ucx_path> fabric_impl::open_path(ucx_path_owner& owner) {

@@ -102,6 +102,7 @@ struct fabric_options {
   std::string zone;          // UCX is used when both sides name the same; "" = default
                              // (boot id + network namespace + user); "-" = never
   std::string ucx_interface; // empty: shared memory only (posix,self), no open port
+  std::string ucx_version;   // told to peers, of which those of another one get TLS; "" = UCX's own
   wakeup wake = wakeup::event;
   std::uint32_t heartbeat_ms = 250; // idle links send this often
   std::uint32_t down_ms = 2000;     // silence after which a peer is down

@@ -60,6 +60,24 @@ TEST_CASE("fabric: two nodes come up and know each other", "[fabric]") {
   CHECK(b.kind == kind);
 }
 
+TEST_CASE("fabric: nodes with unlike versions of UCX talk TLS", "[fabric]") {
+  fabric_options other = dialer_options("b");
+  other.ucx_version = "1.0.0";
+  pair_of_nodes nodes(listener_options("a"), other);
+  CHECK(nodes.left.seen.peer().kind == link_kind::tls);
+  CHECK(nodes.right.seen.peer().kind == link_kind::tls);
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    REQUIRE(nodes.to_left(make_frame(traffic::data, i, {}, 5'000)) == send_result::accepted);
+    REQUIRE(nodes.to_right(make_frame(traffic::data, i, {}, 5'000)) == send_result::accepted);
+  }
+  REQUIRE(nodes.left.seen.wait_frames(100));
+  REQUIRE(nodes.right.seen.wait_frames(100));
+  for (node* side : {&nodes.left, &nodes.right}) {
+    for (const auto& f : side->seen.frames)
+      CHECK(payload_is_whole(*f, 5'000));
+  }
+}
+
 TEST_CASE("fabric: frames of a class keep their order and their bytes", "[fabric]") {
   const std::string zone = GENERATE("-", "");
   pair_of_nodes nodes = connect(zone);
