@@ -469,9 +469,7 @@ coordinator_effects coordinator_state::plan_done(std::uint64_t search,
 void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
                               coordinator_effects& fx) {
   plan_ = plan;
-  plan_devices_.clear();
-  for (const auto& d : view_.devices)
-    plan_devices_.push_back(d.node + "/" + std::to_string(d.index));
+  searched_ = {0, view_.devices, view_.links, options_.shape, options_.goal, options_.layout};
   if (!plan.feasible || plan.replicas.empty()) {
     plan_.feasible = false;
     missing_ = plan.missing.empty() ? "no plan is possible with these devices" : plan.missing;
@@ -516,6 +514,8 @@ void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
       (rate - old_rate) * (options_.pays_window_s - options_.reload_s) <=
           old_rate * options_.reload_s) {
     fx.log.push_back("event=plan_kept why=\"a switch does not pay\"");
+    plan_.why.insert(plan_.why.begin(),
+                     "the running layout stays: a switch to this one does not pay");
     return;
   }
   // A replaced replica keeps its number, so that its history can be followed.

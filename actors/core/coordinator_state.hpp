@@ -121,9 +121,9 @@ private:
   std::uint64_t search_ = 0; // running; 0: none
   std::uint64_t next_search_ = 1;
   urgency searching_for_ = urgency::none;
-  membership_state::view view_;           // what the running search sees
-  scheduler::serving_plan plan_;          // the last one
-  std::vector<std::string> plan_devices_; // names of the devices that it was made of
+  membership_state::view view_;  // what the running search sees
+  scheduler::serving_plan plan_; // the last one
+  search_request searched_;      // what it was made of
   std::string missing_ = "no device has joined yet";
   bool served_ = false; // a generation has served: requests may wait for the next
   std::string last_replan_;

@@ -89,6 +89,44 @@ json replica_json(const generation_record& g) {
   return out;
 }
 
+// All that the search knew: with it a plan can be checked and found again.
+json searched_json(const search_request& r) {
+  json devices = json::array(), links = json::array();
+  for (const auto& d : r.devices)
+    devices.push_back({{"node", d.node},
+                       {"index", d.index},
+                       {"memory_bytes", d.memory_bytes},
+                       {"decode_us_per_layer", d.decode_us_per_layer},
+                       {"prefill_us_per_token_layer", d.prefill_us_per_token_layer},
+                       {"head_us", d.head_us},
+                       {"draining", d.draining}});
+  for (const auto& l : r.links)
+    links.push_back({{"from", l.from},
+                     {"to", l.to},
+                     {"latency_us", l.latency_us},
+                     {"bandwidth_gbps", l.bandwidth_gbps}});
+  return {{"devices", std::move(devices)},
+          {"links", std::move(links)},
+          {"model",
+           {{"layers", r.model.layers},
+            {"hidden", r.model.hidden},
+            {"kv_heads", r.model.kv_heads},
+            {"layer_bytes", r.model.layer_bytes},
+            {"embedding_bytes", r.model.embedding_bytes},
+            {"head_bytes", r.model.head_bytes},
+            {"kv_bytes_per_token_layer", r.model.kv_bytes_per_token_layer},
+            {"activation_bytes", r.model.activation_bytes},
+            {"attention_share", r.model.attention_share},
+            {"ffn_leaves", r.model.ffn_leaves}}},
+          {"goal",
+           {{"kv_tokens", r.goal.kv_tokens},
+            {"prompt_tokens", r.goal.prompt_tokens},
+            {"output_tokens", r.goal.output_tokens},
+            {"max_replicas", r.goal.max_replicas},
+            {"concurrency", r.goal.concurrency},
+            {"tensor_parallel_overhead_us", r.goal.tensor_parallel_overhead_us}}}};
+}
+
 // The value of a Prometheus label.
 std::string label(const std::string& text) {
   std::string out;
@@ -122,8 +160,10 @@ std::string coordinator_state::status_json(time_ms now) const {
     ready |= g.phase == generation_phase::serving;
   }
   for (const auto& i : plan_.idle)
-    if (i.device < plan_devices_.size())
-      idle.push_back({{"device", plan_devices_[i.device]}, {"why", i.why}});
+    if (i.device < searched_.devices.size()) {
+      const auto& d = searched_.devices[i.device];
+      idle.push_back({{"device", d.node + "/" + std::to_string(d.index)}, {"why", i.why}});
+    }
   for (const auto& [peer, name] : gateways_)
     gateways.push_back(name);
   json out{{"model", options_.model.name},
@@ -139,6 +179,7 @@ std::string coordinator_state::status_json(time_ms now) const {
              {"why", plan_.why},
              {"idle", std::move(idle)},
              {"missing", plan_.missing},
+             {"searched", searched_json(searched_)},
              {"replicas", std::move(replicas)}}},
            {"gateways", std::move(gateways)},
            {"counts",

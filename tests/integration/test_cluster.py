@@ -1,8 +1,11 @@
 """Layouts by hand, zones, unlike speeds, and agents that die in the middle of an answer."""
 
+import json
+import os
 import pathlib
 import re
 import signal
+import subprocess
 import tempfile
 import threading
 import unittest
@@ -60,6 +63,17 @@ class Layouts(unittest.TestCase):
                 held.append(layers_by_node(cluster))
         self.assertGreater(held[0].get("a1", 0), held[0].get("a2", 0), held)
         self.assertGreater(held[1].get("a2", 0), held[1].get("a1", 0), held)
+
+    def test_the_plan_equals_brute_force_over_the_measured_rates(self):
+        checker = pathlib.Path(harness.binary()).parent / "test_scheduler"
+        if not checker.exists():
+            self.skipTest(f"{checker} is not built")
+        with harness.Cluster() as cluster, tempfile.TemporaryDirectory() as folder:
+            told = pathlib.Path(folder, "cluster.json")
+            told.write_text(json.dumps(cluster.cluster()))
+            found = subprocess.run([checker, "[running_plan]"], env={**os.environ, "HEXGEN_CLUSTER_JSON": str(told)},
+                                   capture_output=True, text=True, check=False)
+            self.assertEqual(found.returncode, 0, found.stdout + told.read_text())
 
     def test_machines_without_the_model_fetch_what_they_run(self):
         with tempfile.TemporaryDirectory() as folder:
