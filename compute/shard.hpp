@@ -24,6 +24,8 @@ struct shard {
   int kv_head_begin = 0, kv_head_end = 0;
   int ffn_leaf_begin = 0, ffn_leaf_end = 0;
   int vocab_begin = 0, vocab_end = 0;
+
+  bool operator==(const shard&) const = default;
 };
 
 /// Every rank's shard of a stage of `layers` layers from `first_layer`, split over

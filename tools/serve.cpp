@@ -25,7 +25,8 @@ struct serve_flags {
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
   double shutdown_s = 30, recovery_s = 300;
   std::string journal;
-  bool no_prefix_cache = false, deterministic = false, random_weights = false;
+  bool stage_recovery = false, no_prefix_cache = false, deterministic = false,
+       random_weights = false;
   std::string certificate, key_file;
   fabric_flags fabric;
 };
@@ -154,6 +155,9 @@ int serve(serve_flags f) {
   c.settings.suspect_ms = c.membership.suspect_ms;
   c.settings.gone_ms = c.membership.gone_ms;
   c.settings.prefix_cache = !f.no_prefix_cache;
+  if (f.stage_recovery && f.no_prefix_cache)
+    throw usage_error("--stage-recovery finds KV by the prefix cache: leave it on");
+  c.settings.stage_recovery = f.stage_recovery;
   c.settings.deterministic = f.deterministic;
   c.settings.max_running = static_cast<std::uint32_t>(f.max_running);
   c.settings.draft_tokens = parse_speculation(f.speculate);
@@ -233,6 +237,9 @@ void add_serve(CLI::App& app, action& chosen) {
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--no-enable-prefix-caching", f->no_prefix_cache,
                  "Do not share KV blocks of equal prompt beginnings");
+  verb->add_flag("--stage-recovery", f->stage_recovery,
+                 "Stages keep what they pass on (4 bytes a value, beside the KV), so that only a "
+                 "lost stage's layers are computed again");
   env(verb->add_option("--cors-origin", f->cors, "Origin that browsers may call from; '*': any"))
       ->allow_extra_args(false);
   env(verb->add_option("--ssl-certfile", f->certificate, "HTTPS: certificate chain, PEM"));

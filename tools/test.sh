@@ -210,6 +210,8 @@ faults() {
 
 kills() {
   script "240 kills" python3 tests/chaos/kill_matrix.py --rounds 4
+  script "60 kills with stage-local recovery" python3 tests/chaos/kill_matrix.py --rounds 1 --stage-recovery
+  script "stage-local recovery against all layers" python3 tests/chaos/stage_recovery.py
   script "recovery times" python3 tests/chaos/recovery_times.py
   script "a join under load" python3 tests/chaos/join_under_load.py
 }

@@ -16,12 +16,18 @@ transport::frame control(proto::message_type type, const Message& m) {
 }
 
 transport::frame prepared_frame(generation_id id, std::uint32_t kv_blocks, std::uint64_t bytes,
+                                const std::map<std::uint32_t, std::uint64_t>& kept,
                                 const std::string& error) {
   proto::prepared m;
   m.set_replica(id.replica);
   m.set_generation(id.generation);
   m.set_kv_blocks(kv_blocks);
   m.set_weight_bytes(bytes);
+  for (const auto& [device, generation] : kept) {
+    auto* k = m.add_kept();
+    k->set_device(device);
+    k->set_generation(generation);
+  }
   m.set_error(error);
   return control(proto::PREPARED, m);
 }
@@ -80,6 +86,7 @@ rank_spec agent_state::spec_of(const placement& p, std::size_t stage, std::size_
   spec.executor = executor_of(p.settings);
   spec.max_sequence = static_cast<int>(p.settings.max_sequence);
   spec.deterministic = p.settings.deterministic;
+  spec.stage_recovery = p.settings.stage_recovery;
   return spec;
 }
 
@@ -95,7 +102,9 @@ void agent_state::prepare(const transport::frame& f, agent_effects& out) {
   if (auto old = generations_.find(id.generation);
       old != generations_.end() && !old->second.releasing)
     return; // sent twice
-  auto refuse = [&](const std::string& why) { to_coordinator(prepared_frame(id, 0, 0, why), out); };
+  auto refuse = [&](const std::string& why) {
+    to_coordinator(prepared_frame(id, 0, 0, {}, why), out);
+  };
   if (!model_open_)
     return refuse("the model is not open yet");
   if (generations_.size() >= most_generations)
@@ -141,10 +150,12 @@ agent_effects agent_state::rank_prepared(std::uint32_t device, generation_id id,
     g->error = result.error;
   g->kv_blocks = std::min(g->kv_blocks, result.kv_blocks);
   g->weight_bytes += result.memory.weight_bytes;
+  if (result.kept != 0)
+    g->kept[device] = result.kept;
   if (!g->waiting.empty())
     return out;
   g->prepared = g->error.empty();
-  to_coordinator(prepared_frame(id, g->kv_blocks, g->weight_bytes, g->error), out);
+  to_coordinator(prepared_frame(id, g->kv_blocks, g->weight_bytes, g->kept, g->error), out);
   return out;
 }
 
@@ -161,10 +172,23 @@ void agent_state::commit(const proto::commit& m, agent_effects& out) {
     to_coordinator(committed_frame(id, "commit.kv_blocks is out of range"), out);
     return;
   }
+  const auto is_hollow = [&](int stage) {
+    return m.inherits() == 0 ||
+           std::find(m.hollow().begin(), m.hollow().end(), stage) != m.hollow().end();
+  };
+  for (const auto& [device, stage] : g->ranks) {
+    const auto kept = g->kept.find(device);
+    if (!is_hollow(stage) && (kept == g->kept.end() || kept->second != m.inherits())) {
+      to_coordinator(committed_frame(id, "commit.inherits is not here"), out);
+      return;
+    }
+  }
   g->kv_blocks = m.kv_blocks();
+  g->inherits = m.inherits();
   for (const auto& [device, stage] : g->ranks) {
     g->waiting.insert(device);
-    out.emplace_back(agent_do::commit_rank{device, id, m.kv_blocks()});
+    out.emplace_back(agent_do::commit_rank{
+        device, id, {m.kv_blocks(), m.inherits(), is_hollow(stage), is_hollow(stage + 1)}});
   }
 }
 
@@ -199,7 +223,8 @@ agent_effects agent_state::rank_committed(std::uint32_t device, generation_id id
     r.max_waiting = static_cast<int>(g->where.settings.max_queued);
     r.draft_tokens = static_cast<int>(g->where.settings.draft_tokens);
     r.prefix_cache = g->where.settings.prefix_cache;
-    out.emplace_back(agent_do::start_replica{r});
+    r.stage_recovery = g->where.settings.stage_recovery;
+    out.emplace_back(agent_do::start_replica{r, g->inherits});
   }
   to_coordinator(committed_frame(id, g->error), out);
   return out;
@@ -222,7 +247,7 @@ agent_effects agent_state::replica_drained(generation_id id) {
   return out;
 }
 
-void agent_state::release(generation_id id, agent_effects& out) {
+void agent_state::release(generation_id id, bool keep, agent_effects& out) {
   auto* g = find(id);
   if (g == nullptr) {
     to_coordinator(released_frame(id, false), out);
@@ -236,7 +261,7 @@ void agent_state::release(generation_id id, agent_effects& out) {
   g->waiting.clear();
   for (const auto& [device, stage] : g->ranks) {
     g->waiting.insert(device);
-    out.emplace_back(agent_do::release_rank{device, id});
+    out.emplace_back(agent_do::release_rank{device, id, keep});
   }
 }
 

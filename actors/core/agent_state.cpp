@@ -235,7 +235,7 @@ agent_effects agent_state::on_frame(const transport::peer_info& peer, const tran
   case proto::RELEASE: {
     proto::release m;
     if (m.ParseFromString(f.head))
-      release({m.replica(), m.generation()}, out);
+      release({m.replica(), m.generation()}, m.keep(), out);
     break;
   }
   default:
@@ -270,7 +270,7 @@ void agent_state::welcome(const proto::welcome& m, std::uint64_t now_us, agent_e
     if (g.failed && !g.releasing)
       broken.push_back({g.where.replica, id});
   for (const auto& id : broken)
-    release(id, out);
+    release(id, false, out);
   // A coordinator that was restarted does not know the links.
   prober_effects known;
   for (auto& r : links_.results())

@@ -68,24 +68,26 @@ struct prepare_rank { // rank_prepared() follows
 struct commit_rank { // rank_committed() follows
   std::uint32_t device = 0;
   generation_id id;
-  std::uint32_t kv_blocks = 0;
+  kv_start start;
 };
 struct release_rank { // rank_released() follows
   std::uint32_t device = 0;
   generation_id id;
+  bool keep = false; // for the generation that follows
 };
 struct abort_rank {
   std::uint32_t device = 0;
   generation_id id;
 };
 struct start_replica {
-  replica_options options; // the shell draws the prefix key
+  replica_options options;    // the shell draws the prefix key,
+  std::uint64_t inherits = 0; // and adds what the replica of that generation knew; 0: nothing
 };
 struct drain_replica {
   generation_id id;
   std::uint32_t limit_ms = 0;
 };
-struct stop_replica { // what is still there moves elsewhere
+struct stop_replica { // what is still there moves elsewhere; the shell keeps what it knew
   generation_id id;
   std::string why;
 };
@@ -142,9 +144,11 @@ public:
 private:
   struct local_generation {
     placement where;
-    std::string head;                   // the PREPARE message that made it
-    std::map<std::uint32_t, int> ranks; // device -> stage
-    std::set<std::uint32_t> waiting;    // devices whose answer is missing
+    std::string head;                            // the PREPARE message that made it
+    std::map<std::uint32_t, int> ranks;          // device -> stage
+    std::map<std::uint32_t, std::uint64_t> kept; // device -> generation whose KV is there
+    std::uint64_t inherits = 0;                  // as the coordinator said
+    std::set<std::uint32_t> waiting;             // devices whose answer is missing
     std::uint32_t kv_blocks = UINT32_MAX;
     std::uint64_t weight_bytes = 0;
     std::string error;
@@ -160,7 +164,7 @@ private:
   void prepare(const transport::frame& f, agent_effects& out);
   void commit(const proto::commit& m, agent_effects& out);
   void drain(const proto::drain_generation& m, agent_effects& out);
-  void release(generation_id id, agent_effects& out);
+  void release(generation_id id, bool keep, agent_effects& out);
   void refused(const std::string& reason, std::uint64_t now_us, agent_effects& out);
   void fail(local_generation& g, const std::string& why, agent_effects& out);
   void watch_devices(const std::vector<rank_progress>& progress, std::uint64_t now_us,

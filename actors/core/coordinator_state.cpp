@@ -323,6 +323,7 @@ void coordinator_state::take(generation_effects g, time_ms now, coordinator_effe
     if (const auto* m = membership_.find(node); m != nullptr && m->peer != 0)
       fx.sends.emplace_back(m->peer, std::move(f));
   fx.log.insert(fx.log.end(), g.log.begin(), g.log.end());
+  ended_.insert(ended_.end(), g.ended.begin(), g.ended.end());
   if (!g.replan.empty()) {
     if (now > last_failure_ms_ + 30'000)
       failures_in_a_row_ = 0;
@@ -423,10 +424,72 @@ void coordinator_state::maybe_search(time_ms now, coordinator_effects& fx) {
     want_plan(urgency::improve, "a node that left often has stayed", view_.next_ms);
   search_ = next_search_++;
   ++replans_;
-  fx.search = search_request{search_,        view_.devices, view_.links,
-                             options_.shape, options_.goal, options_.layout};
+  fx.search = search_request{search_,       view_.devices,   view_.links, options_.shape,
+                             options_.goal, options_.layout, {}};
+  if (searching_for_ == urgency::repair)
+    fx.search->stand_ins = stand_ins();
   fx.log.push_back("event=search why=\"" + last_replan_ +
                    "\" devices=" + std::to_string(view_.devices.size()));
+}
+
+scheduler::serving_plan plan_for(const search_request& r) {
+  for (const auto& layout : r.stand_ins)
+    if (auto plan = scheduler::plan_manual(r.devices, r.links, r.model, r.goal, layout);
+        plan.feasible)
+      return plan;
+  return r.layout ? scheduler::plan_manual(r.devices, r.links, r.model, r.goal, *r.layout)
+                  : scheduler::plan_serving(r.devices, r.links, r.model, r.goal);
+}
+
+// Whoever is left of what was lost still has its shard and its KV, in its place.
+std::vector<scheduler::manual_layout> coordinator_state::stand_ins() const {
+  constexpr std::size_t most = 8;
+  if (ended_.empty())
+    return {};
+  using device_key = std::pair<std::string, std::uint32_t>;
+  std::map<device_key, std::size_t> there; // alive, and in no generation so far
+  for (std::size_t i = 0; i < view_.devices.size(); ++i)
+    if (!view_.devices[i].draining)
+      there.emplace(device_key{view_.devices[i].node, view_.devices[i].index}, i);
+  scheduler::manual_layout kept;
+  std::vector<std::string*> lost;
+  const auto add = [&](const placement& p) {
+    auto& degrees = kept.stages.emplace_back();
+    auto& layers = kept.layers.emplace_back();
+    auto& names = kept.placement.emplace_back();
+    for (const auto& s : p.stages) {
+      degrees.push_back(static_cast<int>(s.ranks.size()));
+      layers.push_back(s.layers);
+      for (const auto& r : s.ranks) {
+        const auto i = there.find({r.node, r.device});
+        const bool here = i != there.end() && view_.incarnations[i->second] == r.incarnation;
+        names.push_back(here ? r.node + "/" + std::to_string(r.device) : std::string());
+        if (here)
+          there.erase(i);
+      }
+    }
+  };
+  for (const auto& [id, g] : generations_.records())
+    if (g.phase == generation_phase::serving)
+      add(g.where);
+  for (const auto& p : ended_)
+    add(p);
+  std::vector<std::pair<double, std::string>> idle; // the fastest first
+  for (const auto& [key, i] : there)
+    idle.emplace_back(view_.devices[i].decode_us_per_layer,
+                      key.first + "/" + std::to_string(key.second));
+  std::sort(idle.begin(), idle.end());
+  for (auto& names : kept.placement)
+    for (auto& name : names)
+      if (name.empty())
+        lost.push_back(&name);
+  std::vector<scheduler::manual_layout> out;
+  for (std::size_t from = 0; from + lost.size() <= idle.size() && out.size() < most; ++from) {
+    for (std::size_t i = 0; i < lost.size(); ++i)
+      *lost[i] = idle[from + i].second;
+    out.push_back(kept);
+  }
+  return out;
 }
 
 placement coordinator_state::place(const scheduler::serving_replica& r,
@@ -460,8 +523,10 @@ coordinator_effects coordinator_state::plan_done(std::uint64_t search,
   });
   if (stale)
     want_plan(urgency::repair, "a node went while the plan was made", now);
-  else
+  else {
+    ended_.clear();
     apply(plan, now, fx);
+  }
   maybe_search(now, fx);
   return fx;
 }
@@ -469,7 +534,7 @@ coordinator_effects coordinator_state::plan_done(std::uint64_t search,
 void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
                               coordinator_effects& fx) {
   plan_ = plan;
-  searched_ = {0, view_.devices, view_.links, options_.shape, options_.goal, options_.layout};
+  searched_ = {0, view_.devices, view_.links, options_.shape, options_.goal, options_.layout, {}};
   if (!plan.feasible || plan.replicas.empty()) {
     plan_.feasible = false;
     missing_ = plan.missing.empty() ? "no plan is possible with these devices" : plan.missing;
@@ -510,7 +575,11 @@ void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
     if (g.phase == generation_phase::serving && g.tokens_per_s == 0)
       generations_.predicted(id, estimate(g.where));
   const double old_rate = generations_.serving_tokens_per_s();
-  if (searching_for_ == urgency::improve && old_rate > 0 && drains_.empty() && !options_.layout &&
+  // Of a layout by hand without names, what stands in for a lost device is as good.
+  const bool by_hand = options_.layout &&
+                       (!options_.settings.stage_recovery || !options_.layout->placement.empty() ||
+                        generations_.serving() != options_.layout->stages.size());
+  if (searching_for_ == urgency::improve && old_rate > 0 && drains_.empty() && !by_hand &&
       (rate - old_rate) * (options_.pays_window_s - options_.reload_s) <=
           old_rate * options_.reload_s) {
     fx.log.push_back("event=plan_kept why=\"a switch does not pay\"");

@@ -41,7 +41,12 @@ struct search_request {
   scheduler::serving_model model;
   scheduler::serving_goal goal;
   std::optional<scheduler::manual_layout> layout;
+  /// Tried first, in order: what serves and what was lost, with others in the lost devices' places.
+  std::vector<scheduler::manual_layout> stand_ins;
 };
+
+/// What the planner answers; may compute for a while.
+[[nodiscard]] scheduler::serving_plan plan_for(const search_request& r);
 
 /// What the shell carries out, in this order.
 struct coordinator_effects {
@@ -94,6 +99,7 @@ private:
   void want_plan(urgency u, const std::string& why, time_ms at);
   void maybe_search(time_ms now, coordinator_effects& fx);
   void apply(const scheduler::serving_plan& plan, time_ms now, coordinator_effects& fx);
+  [[nodiscard]] std::vector<scheduler::manual_layout> stand_ins() const;
   [[nodiscard]] placement place(const scheduler::serving_replica& r, std::uint64_t replica) const;
   [[nodiscard]] double estimate(const placement& p) const; // tokens/s
 
@@ -122,6 +128,7 @@ private:
   std::uint64_t next_search_ = 1;
   urgency searching_for_ = urgency::none;
   membership_state::view view_;  // what the running search sees
+  std::vector<placement> ended_; // since the last plan: generation_effects
   scheduler::serving_plan plan_; // the last one
   search_request searched_;      // what it was made of
   std::string missing_ = "no device has joined yet";

@@ -14,10 +14,11 @@ transport::frame control(proto::message_type type, const Message& m) {
   return {transport::traffic::control, static_cast<std::uint32_t>(type), m.SerializeAsString(), {}};
 }
 
-transport::frame release_frame(std::uint64_t replica, std::uint64_t generation) {
+transport::frame release_frame(std::uint64_t replica, std::uint64_t generation, bool keep = false) {
   proto::release m;
   m.set_replica(replica);
   m.set_generation(generation);
+  m.set_keep(keep);
   return control(proto::RELEASE, m);
 }
 
@@ -58,6 +59,7 @@ void generation_set::send_prepare(generation_record& g, time_ms now, generation_
   enter(g, generation_phase::preparing, now);
   g.kv_blocks = UINT32_MAX;
   g.weight_bytes = 0;
+  g.kept.clear();
   g.trouble.clear();
   const auto head = encode(g.where);
   for (const auto& node : g.waiting)
@@ -92,6 +94,8 @@ void generation_set::prepared(const std::string& node, const proto::prepared& m,
   auto& g = i->second;
   g.kv_blocks = std::min(g.kv_blocks, m.kv_blocks());
   g.weight_bytes += m.weight_bytes();
+  for (const auto& k : m.kept())
+    g.kept[k.generation()].emplace(node, k.device());
   if (!m.error().empty())
     g.trouble = node + ": " + m.error().substr(0, 1024);
   else if (m.kv_blocks() < need_blocks_)
@@ -129,8 +133,32 @@ void generation_set::judge_prepared(iterator i, time_ms now, generation_effects&
   m.set_replica(g.where.replica);
   m.set_generation(g.where.generation);
   m.set_kv_blocks(g.kv_blocks);
+  inherit(g, m, fx);
   for (const auto& node : g.waiting)
     fx.sends.emplace_back(node, control(proto::COMMIT, m));
+}
+
+// The KV of a generation that ended is gone on with where its replica's own stage still holds it:
+// the replica alone knows what is in it. Stages that do not hold it compute it from what the stage
+// before them kept.
+void generation_set::inherit(const generation_record& g, proto::commit& m, generation_effects& fx) {
+  for (const auto& [generation, holders] : g.kept) {
+    std::vector<std::uint32_t> hollow;
+    for (std::uint32_t s = 0; s < g.where.stages.size(); ++s) {
+      const auto& ranks = g.where.stages[s].ranks;
+      if (!std::all_of(ranks.begin(), ranks.end(), [&](const auto& r) {
+            return holders.count({r.node, r.device}) != 0;
+          }))
+        hollow.push_back(s);
+    }
+    if (!hollow.empty() && hollow.front() == 0)
+      continue;
+    m.set_inherits(generation);
+    m.mutable_hollow()->Add(hollow.begin(), hollow.end());
+    fx.log.push_back("event=inherit" + text_of(g) + " from=" + std::to_string(generation) +
+                     " new_stages=" + std::to_string(hollow.size()));
+    return;
+  }
 }
 
 void generation_set::committed(const std::string& node, const proto::committed& m, time_ms now,
@@ -184,13 +212,13 @@ void generation_set::drain(generation_record& g, bool make_room, time_ms now,
   fx.log.push_back("event=drain" + text_of(g));
 }
 
-void generation_set::release(generation_record& g, time_ms now, generation_effects& fx) {
+void generation_set::release(generation_record& g, bool keep, time_ms now, generation_effects& fx) {
   if (g.phase == generation_phase::serving || g.phase == generation_phase::draining)
     fx.routes_changed = true;
   enter(g, generation_phase::releasing, now);
   // A lost node is told too, should it be alive after all; nobody waits for its answer.
   for (const auto& node : g.waiting)
-    fx.sends.emplace_back(node, release_frame(g.where.replica, g.where.generation));
+    fx.sends.emplace_back(node, release_frame(g.where.replica, g.where.generation, keep));
   for (const auto& s : g.where.stages)
     for (const auto& r : s.ranks)
       if (lost_.count({r.node, r.incarnation}) != 0)
@@ -214,7 +242,12 @@ void generation_set::give_up(iterator i, const std::string& why, time_ms now,
   if (g.phase == generation_phase::preparing || g.phase == generation_phase::committing ||
       g.phase == generation_phase::parked)
     outgoing_.clear();
-  release(g, now, fx);
+  // Those of its stages that are left may serve on in what follows, with what they hold.
+  const bool keep = g.where.settings.stage_recovery &&
+                    (g.phase == generation_phase::serving || g.phase == generation_phase::draining);
+  if (keep)
+    fx.ended.push_back(g.where);
+  release(g, keep, now, fx);
   erase_released(now, fx);
 }
 
@@ -226,7 +259,7 @@ void generation_set::released(const std::string& node, const proto::released& m,
   auto& g = i->second;
   if (m.drained()) {
     if (g.phase == generation_phase::draining)
-      release(g, now, fx);
+      release(g, false, now, fx);
   } else if (g.phase == generation_phase::releasing) {
     g.waiting.erase(node);
   } else if (g.phase == generation_phase::parked) {
@@ -381,7 +414,7 @@ void generation_set::tick(time_ms now, generation_effects& fx) {
       break;
     case generation_phase::draining:
       if (age > (g.release_first ? times_.make_room_ms : times_.drain_ms) + 1000ULL)
-        release(g, now, fx);
+        release(g, false, now, fx);
       break;
     case generation_phase::releasing:
       if (age > times_.release_ms)

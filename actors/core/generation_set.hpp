@@ -15,6 +15,7 @@
 namespace hexgen::proto {
 class held_generation;
 class prepared;
+class commit;
 class committed;
 class released;
 } // namespace hexgen::proto
@@ -44,7 +45,9 @@ struct generation_record {
   bool retried = false;       // prepared again after room was made
   bool release_first = false; // drained to make room
   std::string trouble;        // why its preparation failed
-  time_ms since_ms = 0;       // in this phase
+  /// By generation: the ranks (node, device) that still hold its KV.
+  std::map<std::uint64_t, std::set<std::pair<std::string, std::uint32_t>>> kept;
+  time_ms since_ms = 0; // in this phase
   std::optional<wire::replica_status> status;
 };
 
@@ -61,8 +64,9 @@ struct generation_times {
 struct generation_effects {
   std::vector<std::pair<std::string, transport::frame>> sends; // to nodes, by name
   bool routes_changed = false;
-  std::string replan;  // why a new plan is needed; empty: it is not
-  bool broken = false; // a generation that served (or was to serve) was lost
+  std::string replan;           // why a new plan is needed; empty: it is not
+  bool broken = false;          // a generation that served (or was to serve) was lost
+  std::vector<placement> ended; // served, and were lost: what is left keeps their KV for a while
   std::vector<std::string> log;
 };
 
@@ -120,10 +124,11 @@ private:
   using iterator = std::map<std::uint64_t, generation_record>::iterator;
   void enter(generation_record& g, generation_phase phase, time_ms now);
   void send_prepare(generation_record& g, time_ms now, generation_effects& fx);
+  static void inherit(const generation_record& g, proto::commit& m, generation_effects& fx);
   void judge_prepared(iterator i, time_ms now, generation_effects& fx);
   void judge_committed(iterator i, time_ms now, generation_effects& fx);
   void drain(generation_record& g, bool make_room, time_ms now, generation_effects& fx);
-  void release(generation_record& g, time_ms now, generation_effects& fx);
+  void release(generation_record& g, bool keep, time_ms now, generation_effects& fx);
   void give_up(iterator i, const std::string& why, time_ms now, generation_effects& fx);
   void after_exchange(time_ms now, generation_effects& fx);
   void unpark(time_ms now, generation_effects& fx);

@@ -27,6 +27,7 @@ scheduler::batcher_options batcher_options(const replica_options& o) {
   b.draft_tokens = o.draft_tokens;
   b.prefix_cache = o.prefix_cache;
   b.key = o.prefix_key;
+  b.inherited = o.inherited;
   return b;
 }
 
@@ -52,7 +53,7 @@ std::size_t replica_state::key_hash::operator()(const key& k) const {
 }
 
 replica_state::replica_state(replica_options options)
-    : options_(options), batcher_(batcher_options(options)) {}
+    : options_(std::move(options)), batcher_(batcher_options(options_)) {}
 
 replica_state::~replica_state() = default;
 
@@ -255,8 +256,8 @@ replica_effects replica_state::step_result(const wire::step_result& m, time_us n
 }
 
 void replica_state::note_stages(const std::vector<std::uint64_t>& us) {
-  if (us.size() > static_cast<std::size_t>(std::max(options_.stages, 1)))
-    return;
+  if (us.empty() || us.size() > static_cast<std::size_t>(std::max(options_.stages, 1)))
+    return; // a step of inherited blocks tells no times
   stage_us_.resize(us.size());
   for (std::size_t i = 0; i < us.size(); ++i)
     stage_us_[i] += (static_cast<double>(us[i]) - stage_us_[i]) * (stage_us_[i] == 0 ? 1.0 : 0.1);
@@ -272,6 +273,7 @@ void replica_state::pump(replica_effects& out, time_us now) {
     s.message.replica = options_.replica;
     s.message.generation = options_.generation;
     s.message.step = step->number;
+    s.message.refill = step->refill;
     s.message.ids = std::move(step->ids);
     s.message.work.copies = std::move(step->copies);
     s.message.closes = std::move(closes_);
@@ -286,7 +288,7 @@ void replica_state::pump(replica_effects& out, time_us now) {
         s.message.opens.push_back(
             {e.sequence, q.wish.params, std::move(q.wish.prompt), std::move(q.wish.emitted)});
       }
-      run_end += e.tokens;
+      run_end += step->refill ? 0 : e.tokens;
       if (e.logits > 1)
         s.message.drafts.insert(s.message.drafts.end(), run_end - (e.logits - 1), run_end);
       s.message.work.entries.push_back(

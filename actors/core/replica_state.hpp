@@ -30,7 +30,10 @@ struct replica_options {
   int max_waiting = 1024; // more than can run; past it: request_failed{retry = false, status = 429}
   int draft_tokens = 0;   // speculation by prompt look-up
   bool prefix_cache = true;
+  bool stage_recovery = false;    // another generation may go on with its KV
   scheduler::hash_key prefix_key; // drawn by the shell
+  /// What the KV pool still holds of the generation before (stage-local recovery); null: nothing.
+  std::shared_ptr<const scheduler::kept_blocks> inherited;
 };
 
 /// To stage 0's leader (this node).
@@ -83,6 +86,8 @@ public:
   [[nodiscard]] std::uint64_t last_step() const;            // that returned
   [[nodiscard]] time_us oldest_step_age(time_us now) const; // 0: nothing in flight
   [[nodiscard]] wire::replica_status status() const;
+  /// For a generation that takes this one's KV over; after abort().
+  [[nodiscard]] scheduler::kept_blocks kept() const { return batcher_.kept(); }
   [[nodiscard]] const replica_options& options() const;
   [[nodiscard]] const scheduler::step_batcher& batcher() const; // for invariant checks
 

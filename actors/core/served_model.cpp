@@ -24,6 +24,7 @@ void write(const serve_settings& from, proto::serve_settings& to) {
   to.set_max_running(from.max_running);
   to.set_max_queued(from.max_queued);
   to.set_draft_tokens(from.draft_tokens);
+  to.set_stage_recovery(from.stage_recovery);
 }
 
 model_reference read(const proto::model_reference& from) {
@@ -31,9 +32,10 @@ model_reference read(const proto::model_reference& from) {
 }
 
 serve_settings read(const proto::serve_settings& from) {
-  return {from.kernels(),      from.kv_type(),     from.max_sequence(), from.max_step_tokens(),
-          from.heartbeat_ms(), from.suspect_ms(),  from.gone_ms(),      from.deterministic(),
-          from.prefix_cache(), from.max_running(), from.max_queued(),   from.draft_tokens()};
+  return {from.kernels(),       from.kv_type(),     from.max_sequence(), from.max_step_tokens(),
+          from.heartbeat_ms(),  from.suspect_ms(),  from.gone_ms(),      from.deterministic(),
+          from.prefix_cache(),  from.max_running(), from.max_queued(),   from.draft_tokens(),
+          from.stage_recovery()};
 }
 
 } // namespace hexgen::actors::wire

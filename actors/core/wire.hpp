@@ -44,6 +44,9 @@ struct sequence_open {
 struct step_message {
   std::uint64_t replica = 0, generation = 0;
   std::uint64_t step = 0; // from 1, no gaps
+  /// Of blocks that this generation inherited: stages that are new compute them from what the stage
+  /// before kept, the others have them. No ids, no logits.
+  bool refill = false;
   compute::step work;
   std::vector<compute::token_id> ids; // stage 0 only: one per token of `work`; else empty
   /// The last ids of runs with more than one logit row: one fewer than rows, in order. Every rank.
@@ -131,6 +134,7 @@ struct serve_settings {
   std::uint32_t max_running = 0;  // sequences of one step; 0: 64
   std::uint32_t max_queued = 0;   // sequences that wait for a place among those
   std::uint32_t draft_tokens = 0; // speculation by prompt look-up; 0: off
+  bool stage_recovery = false;    // stages keep what they pass on, to recompute lost layers alone
 
   [[nodiscard]] std::uint32_t running_limit() const { return max_running == 0 ? 64 : max_running; }
 };

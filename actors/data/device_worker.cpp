@@ -7,11 +7,23 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
+#include <tuple>
+#include <utility>
 
 namespace hexgen::actors {
 namespace {
 
 using generation_key = std::pair<std::uint64_t, std::uint64_t>; // replica, generation
+
+bool same_shard(const rank_spec& a, const rank_spec& b) {
+  const auto as_numbers = [](const rank_spec& s) {
+    return std::tuple(s.stage, s.stages, s.executor.kernels, s.executor.kv,
+                      s.executor.max_step_tokens, s.executor.max_logit_rows, s.max_sequence,
+                      s.deterministic, s.stage_recovery);
+  };
+  return a.part == b.part && as_numbers(a) == as_numbers(b);
+}
 
 class thread_device_worker final : public device_worker {
 public:
@@ -47,16 +59,16 @@ public:
     });
   }
 
-  void commit(std::uint64_t replica, std::uint64_t generation, std::uint32_t kv_blocks,
+  void commit(std::uint64_t replica, std::uint64_t generation, kv_start start,
               std::function<void(std::string)> done) override {
-    enqueue([this, key = generation_key{replica, generation}, kv_blocks, done = std::move(done)] {
+    enqueue([this, key = generation_key{replica, generation}, start, done = std::move(done)] {
       const auto runtime = find(key);
       if (!runtime) {
         done("the generation was not prepared here");
         return;
       }
       try {
-        runtime->start(kv_blocks);
+        runtime->start(start);
       } catch (const compute::device_lost& e) {
         signals_.lost(e.what());
         done(e.what());
@@ -69,10 +81,10 @@ public:
     });
   }
 
-  void release(std::uint64_t replica, std::uint64_t generation,
+  void release(std::uint64_t replica, std::uint64_t generation, bool keep,
                std::function<void()> done) override {
     abort(replica, generation);
-    enqueue([this, key = generation_key{replica, generation}, done = std::move(done)] {
+    enqueue([this, key = generation_key{replica, generation}, keep, done = std::move(done)] {
       std::shared_ptr<rank_runtime> runtime;
       {
         const std::lock_guard guard(mutex_);
@@ -85,6 +97,8 @@ public:
       // Until its thread has ended its memory is in use, and a step that hangs is still to be seen.
       if (runtime)
         runtime->close();
+      if (runtime && keep)
+        keep_for_a_while(*runtime);
       {
         const std::lock_guard guard(mutex_);
         ranks_.erase(key);
@@ -161,7 +175,13 @@ private:
       std::function<void()> task;
       {
         std::unique_lock guard(mutex_);
-        wake_.wait(guard, [&] { return closing_ || !tasks_.empty(); });
+        const auto ready = [&] { return closing_ || !tasks_.empty(); };
+        if (!kept_) {
+          wake_.wait(guard, ready);
+        } else if (!wake_.wait_until(guard, keep_until_, ready)) {
+          kept_.reset();
+          continue;
+        }
         if (closing_)
           return;
         task = std::move(tasks_.front());
@@ -188,6 +208,19 @@ private:
     return nullptr;
   }
 
+  void keep_for_a_while(rank_runtime& ended) {
+    kept_ = ended.leave();
+    keep_until_ = std::chrono::steady_clock::now() + keep_for;
+  }
+
+  /// What was kept, when it is the same shard and runs in the same way; otherwise it makes way.
+  std::optional<kept_rank> take_kept(const rank_spec& wanted) {
+    auto found = std::exchange(kept_, std::nullopt);
+    if (!found || found->kv_blocks == 0 || !same_shard(found->spec, wanted))
+      return std::nullopt;
+    return found;
+  }
+
   [[nodiscard]] std::uint64_t memory_in_use(const generation_key& except) const {
     const std::lock_guard guard(mutex_);
     std::uint64_t used = 0;
@@ -200,12 +233,22 @@ private:
   prepare_result load(const generation_key& key, rank_spec spec, const model_source& source,
                       std::shared_ptr<const compute::tokenizer> tokens) {
     prepare_result result;
+    auto kept = take_kept(spec);
     const std::uint64_t used = memory_in_use(key);
     const std::uint64_t budget = options_.memory_bytes > used ? options_.memory_bytes - used : 0;
     try {
+      if (kept) {
+        result.memory = kept->executor->memory();
+        result.kv_blocks = kept->kv_blocks;
+        result.kept = kept->spec.generation;
+        adopt(key, std::move(spec), std::move(tokens), std::move(*kept), result);
+        return result;
+      }
       const executor_request wanted{source(spec.part), spec.part, spec.executor, spec.max_sequence,
                                     spec.deterministic};
+      const auto& config = wanted.model->config();
       result.memory = backend_->memory(wanted);
+      result.memory.kv_block_bytes = rank_runtime::kv_block_bytes(spec, result.memory, config);
       const std::uint64_t need = result.memory.weight_bytes + result.memory.activation_bytes +
                                  result.memory.kv_block_bytes;
       if (need > budget) {
@@ -216,24 +259,14 @@ private:
       }
       auto executor = backend_->make(wanted);
       result.memory = executor->memory();
+      result.memory.kv_block_bytes = rank_runtime::kv_block_bytes(spec, result.memory, config);
       const auto left =
           budget - std::min(budget, result.memory.weight_bytes + result.memory.activation_bytes);
       // A rank without layers of its own has no KV: it does not bound the pool.
       const auto fits =
           result.memory.kv_block_bytes == 0 ? max_kv_blocks : left / result.memory.kv_block_bytes;
       result.kv_blocks = static_cast<std::uint32_t>(std::min<std::uint64_t>(fits, max_kv_blocks));
-      auto runtime = std::make_shared<rank_runtime>(
-          spec, options_.speed, out_, slot_, std::move(tokens), std::move(executor),
-          rank_signals{
-              [this, key](const std::string& why) { signals_.failed(key.first, key.second, why); },
-              signals_.lost});
-      const std::lock_guard guard(mutex_);
-      const auto found = ranks_.find(key);
-      if (found == ranks_.end()) {
-        result.error = "the generation was released while it was loading";
-        return result;
-      }
-      found->second.runtime = std::move(runtime);
+      adopt(key, std::move(spec), std::move(tokens), {{}, std::move(executor), 0, {}}, result);
     } catch (const compute::device_lost& e) {
       result.error = e.what();
       signals_.lost(e.what());
@@ -243,10 +276,27 @@ private:
     return result;
   }
 
+  void adopt(const generation_key& key, rank_spec spec,
+             std::shared_ptr<const compute::tokenizer> tokens, kept_rank from,
+             prepare_result& result) {
+    auto runtime = std::make_shared<rank_runtime>(
+        std::move(spec), options_.speed, out_, slot_, std::move(tokens), std::move(from),
+        rank_signals{
+            [this, key](const std::string& why) { signals_.failed(key.first, key.second, why); },
+            signals_.lost});
+    const std::lock_guard guard(mutex_);
+    const auto found = ranks_.find(key);
+    if (found == ranks_.end())
+      result.error = "the generation was released while it was loading";
+    else
+      found->second.runtime = std::move(runtime);
+  }
+
   device_rates measure_now(const std::shared_ptr<const compute::model_file>& model,
                            compute::executor_options options);
 
   static constexpr std::uint64_t max_kv_blocks = 1U << 16;
+  static constexpr std::chrono::seconds keep_for{10};
 
   const device_options options_;
   const std::unique_ptr<device_backend> backend_;
@@ -257,6 +307,8 @@ private:
   std::condition_variable wake_;
   std::deque<std::function<void()>> tasks_;
   std::map<generation_key, entry> ranks_;
+  std::optional<kept_rank> kept_; // the loader thread's, as is
+  std::chrono::steady_clock::time_point keep_until_{};
   bool closing_ = false;
   std::thread loader_; // last: starts in the constructor
 };

@@ -36,8 +36,21 @@ struct rank_spec {
   std::uint32_t next_device = 0;
   node_process replica_node; // where step results go
   compute::executor_options executor;
-  int max_sequence = 0;       // tokens; 0: the model's own context
-  bool deterministic = false; // of a GPU: bits do not depend on the batch
+  int max_sequence = 0;        // tokens; 0: the model's own context
+  bool deterministic = false;  // of a GPU: bits do not depend on the batch
+  bool stage_recovery = false; // keeps what it passes on, if it leads a stage that is not the last
+
+  [[nodiscard]] bool keeps_hidden() const {
+    return stage_recovery && part.rank == 0 && stage + 1 < stages;
+  }
+};
+
+/// What a generation goes on with when it is committed.
+struct kv_start {
+  std::uint32_t kv_blocks = 0;
+  std::uint64_t inherits = 0; // generation whose KV is kept; 0: all blocks are empty
+  bool hollow = false;        // this stage has none of it,
+  bool next_hollow = false;   // nor has the next
 };
 
 /// The model with the weights of the shard there; on the loader thread, may take long and throw.
@@ -48,6 +61,7 @@ struct prepare_result {
   std::string error; // empty: loaded
   compute::executor_memory memory;
   std::uint32_t kv_blocks = 0; // floor(budget left / bytes of one block)
+  std::uint64_t kept = 0;      // the generation whose KV is still in the pool; 0: none
 };
 
 struct rank_progress {
@@ -75,10 +89,11 @@ public:
                        std::shared_ptr<const compute::tokenizer> tokens,
                        std::function<void(prepare_result)> done) = 0;
   /// Allocates the KV pool; from then on frames of the generation are run.
-  virtual void commit(std::uint64_t replica, std::uint64_t generation, std::uint32_t kv_blocks,
+  virtual void commit(std::uint64_t replica, std::uint64_t generation, kv_start start,
                       std::function<void(std::string error)> done) = 0;
-  /// Aborts what runs, frees weights and KV; unknown generations are fine.
-  virtual void release(std::uint64_t replica, std::uint64_t generation,
+  /// Aborts what runs, frees weights and KV; unknown generations are fine. `keep`: they stay for
+  /// ten seconds, for a generation with the same shard, and make way for any other.
+  virtual void release(std::uint64_t replica, std::uint64_t generation, bool keep,
                        std::function<void()> done) = 0;
   /// Sets the generation's abort flag: a running collective leaves within 100 ms.
   virtual void abort(std::uint64_t replica, std::uint64_t generation) = 0;

@@ -17,19 +17,42 @@ constexpr auto look_again = std::chrono::microseconds(20);
 // About what the wake-ups cost that looking for the next step for so long may save.
 constexpr std::chrono::microseconds step_patience{20};
 
+/// The place of each of the step's positions in a pool of blocks, in order.
+template <class F>
+void for_each_slot(const wire::step_message& head, F what) {
+  for (const auto& e : head.work.entries)
+    for (std::int32_t p = e.position; p < e.position + e.tokens; ++p)
+      what(std::size_t{e.blocks[static_cast<std::size_t>(p / compute::block_tokens)]} *
+               compute::block_tokens +
+           static_cast<std::size_t>(p % compute::block_tokens));
+}
+
 } // namespace
 
 rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
-                           std::shared_ptr<const compute::tokenizer> tokens,
-                           std::unique_ptr<compute::executor> executor, rank_signals signals)
+                           std::shared_ptr<const compute::tokenizer> tokens, kept_rank from,
+                           rank_signals signals)
     : spec_(std::move(spec)), out_(out), slot_(slot), tokens_(std::move(tokens)),
-      executor_(std::move(executor)), signals_(std::move(signals)), limiter_(speed),
+      executor_(std::move(from.executor)), kv_blocks_(from.kv_blocks),
+      hidden_(std::move(from.hidden)), signals_(std::move(signals)), limiter_(speed),
       group_({spec_.replica, spec_.generation, spec_.stage, spec_.part.rank, spec_.rank_nodes}, out,
              mail_, slot_, limiter_),
       chooses_(last() && leader() && spec_.rank_nodes.size() == 1 && executor_->chooses_tokens()),
       overlaps_(chooses_ && spec_.stage == 0 && speed >= 1) {
   const auto memory = executor_->memory();
-  memory_bytes_ = memory.weight_bytes + memory.activation_bytes;
+  memory_bytes_ = memory.weight_bytes + memory.activation_bytes + kv_blocks_ * kv_block_bytes();
+}
+
+std::uint64_t rank_runtime::kv_block_bytes() const {
+  return kv_block_bytes(spec_, executor_->memory(), executor_->config());
+}
+
+std::uint64_t rank_runtime::kv_block_bytes(const rank_spec& spec,
+                                           const compute::executor_memory& memory,
+                                           const compute::model_config& config) {
+  return memory.kv_block_bytes + (spec.keeps_hidden() ? sizeof(float) * compute::block_tokens *
+                                                            static_cast<std::size_t>(config.hidden)
+                                                      : 0);
 }
 
 rank_runtime::~rank_runtime() {
@@ -42,11 +65,20 @@ void rank_runtime::close() {
     thread_.join();
 }
 
-void rank_runtime::start(std::uint32_t kv_blocks) {
-  executor_->allocate_kv(kv_blocks);
-  executor_->warm_up();
+void rank_runtime::start(const kv_start& with) {
+  start_ = with;
+  // A pool that is there serves on, be its blocks of use or not.
+  if (kv_blocks_ < with.kv_blocks) {
+    executor_->allocate_kv(with.kv_blocks);
+    executor_->warm_up();
+  }
   const std::lock_guard guard(mutex_);
-  memory_bytes_ += kv_blocks * executor_->memory().kv_block_bytes;
+  memory_bytes_ -= kv_blocks_ * kv_block_bytes();
+  kv_blocks_ = std::max(kv_blocks_, with.kv_blocks);
+  if (spec_.keeps_hidden())
+    hidden_.resize(std::size_t{kv_blocks_} * compute::block_tokens *
+                   static_cast<std::size_t>(executor_->config().hidden));
+  memory_bytes_ += kv_blocks_ * kv_block_bytes();
   started_ = true;
   thread_ = std::thread([this] {
     loop();
@@ -54,6 +86,10 @@ void rank_runtime::start(std::uint32_t kv_blocks) {
     ended_ = true;
     running_since_ = {};
   });
+}
+
+kept_rank rank_runtime::leave() {
+  return {spec_, std::move(executor_), kv_blocks_, std::move(hidden_)};
 }
 
 void rank_runtime::abort(const std::string& reason) {
@@ -220,15 +256,15 @@ void rank_runtime::run_step(work w) {
   const auto width = static_cast<std::size_t>(executor_->config().hidden);
   const auto tokens = static_cast<std::size_t>(head.work.tokens());
   const bool first = spec_.stage == 0;
-  if (first && leader() && head.ids.size() != tokens)
+  if (first && leader() && !head.refill && head.ids.size() != tokens)
     throw std::runtime_error("step " + std::to_string(head.step) + " has no token ids");
   if (overlaps_) {
     w.frame.reset();
     begin_step(std::move(head));
     return;
   }
-  auto hidden = std::make_shared<std::vector<float>>(tokens * width);
-  if (!first) {
+  auto hidden = std::make_shared<std::vector<float>>(computes(head) ? tokens * width : 0);
+  if (!first && computes(head)) {
     const auto bytes = w.frame->payload.bytes();
     if (bytes.size() != hidden->size() * sizeof(float))
       throw std::runtime_error("activations of step " + std::to_string(head.step) + " are " +
@@ -247,6 +283,7 @@ void rank_runtime::run_step(work w) {
       copy.rank = r;
       copy.work = head.work;
       copy.drafts = head.drafts;
+      copy.refill = head.refill;
       transport::frame f;
       f.traffic_class = transport::traffic::data;
       f.type = proto::RANK_STEP;
@@ -267,11 +304,11 @@ void rank_runtime::forward(wire::step_message& head,
   const bool samples = last() && leader();
   if (samples)
     open_sequences(head);
-  if (leader() && spec_.stage == 0)
+  if (leader() && spec_.stage == 0 && !head.refill)
     fill_ids(head);
   wire::step_result result;
   double compute_us = 0;
-  {
+  if (computes(head)) {
     const std::lock_guard turn(slot_);
     group_.begin_step(head.step);
     if (chooses_) {
@@ -294,7 +331,14 @@ void rank_runtime::forward(wire::step_message& head,
     finish(head, std::move(result), compute_us);
     return;
   }
-  head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
+  if (spec_.keeps_hidden() && computes(head))
+    keep_hidden(head, *hidden);
+  if (!head.refill)
+    head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
+  else if (!start_.next_hollow)
+    hidden->clear();
+  else if (!start_.hollow)
+    *hidden = kept_hidden(head);
   head.ids.clear();
   head.stage = spec_.stage + 1;
   head.rank = 0;
@@ -309,6 +353,30 @@ void rank_runtime::forward(wire::step_message& head,
   last_step_ = head.step;
 }
 
+/// What each position passed on stays beside its KV: by block, for as long as the block holds it.
+void rank_runtime::keep_hidden(const wire::step_message& head, const std::vector<float>& hidden) {
+  const auto width = static_cast<std::size_t>(executor_->config().hidden);
+  const auto block = compute::block_tokens * width;
+  for (const auto& [from, to] : head.work.copies)
+    std::copy_n(hidden_.begin() + static_cast<std::ptrdiff_t>(from * block), block,
+                hidden_.begin() + static_cast<std::ptrdiff_t>(to * block));
+  std::size_t row = 0;
+  for_each_slot(head, [&](std::size_t slot) {
+    std::memcpy(&hidden_.at(slot * width), &hidden[row++ * width], width * sizeof(float));
+  });
+}
+
+std::vector<float> rank_runtime::kept_hidden(const wire::step_message& head) const {
+  const auto width = static_cast<std::size_t>(executor_->config().hidden);
+  std::vector<float> out;
+  out.reserve(static_cast<std::size_t>(head.work.tokens()) * width);
+  for_each_slot(head, [&](std::size_t slot) {
+    const auto* from = &hidden_.at(slot * width);
+    out.insert(out.end(), from, from + width);
+  });
+  return out;
+}
+
 /// The step is over on this rank: the last stage's leader tells the replica.
 void rank_runtime::finish(wire::step_message& head, wire::step_result result, double compute_us) {
   for (const auto id : head.closes)
@@ -319,7 +387,8 @@ void rank_runtime::finish(wire::step_message& head, wire::step_result result, do
   }
   if (!leader())
     return;
-  head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
+  if (!head.refill)
+    head.stage_us.push_back(static_cast<std::uint64_t>(compute_us));
   result.replica = head.replica;
   result.generation = head.generation;
   result.step = head.step;

@@ -21,6 +21,15 @@ struct rank_signals {
   std::function<void(std::string)> lost; // the device, too: compute::device_lost; may be empty
 };
 
+/// What a rank leaves to the next generation on its device.
+struct kept_rank {
+  rank_spec spec;
+  std::unique_ptr<compute::executor> executor;
+  std::uint32_t kv_blocks = 0;
+  std::vector<float>
+      hidden; // what it passed on, by KV block and position; empty when it keeps none
+};
+
 /// Runs steps strictly in the order of their numbers. A rank that is a whole model on a device that
 /// chooses tokens begins the next step, when it is there, while the device computes. Thread-safe;
 /// `failed(reason)` is called once, from the rank's thread, and the generation is poisoned from
@@ -28,23 +37,29 @@ struct rank_signals {
 class rank_runtime {
 public:
   rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
-               std::shared_ptr<const compute::tokenizer> tokens,
-               std::unique_ptr<compute::executor> executor, rank_signals signals);
+               std::shared_ptr<const compute::tokenizer> tokens, kept_rank from,
+               rank_signals signals);
   ~rank_runtime(); // as close()
   rank_runtime(const rank_runtime&) = delete;
   rank_runtime& operator=(const rank_runtime&) = delete;
 
-  /// Allocates the KV pool and starts the thread. Throws std::bad_alloc.
-  void start(std::uint32_t kv_blocks);
+  /// Allocates the KV pool, unless it is inherited, and starts the thread. Throws std::bad_alloc.
+  void start(const kv_start& with);
   void on_step(wire::step_message head, std::shared_ptr<const transport::frame> f);
   void on_collective(const wire::collective_head& head, std::shared_ptr<const transport::frame> f);
   /// A running collective leaves within 100 ms; no later step is run.
   void abort(const std::string& reason);
   /// Aborts and joins the thread; waits for a running step. From one thread at a time.
   void close();
+  /// After close(), once.
+  [[nodiscard]] kept_rank leave();
   [[nodiscard]] rank_progress progress() const;
   [[nodiscard]] const rank_spec& spec() const { return spec_; }
   [[nodiscard]] std::uint64_t memory_bytes() const { return memory_bytes_; }
+  /// Of a KV block with what is kept beside it.
+  [[nodiscard]] static std::uint64_t kv_block_bytes(const rank_spec& spec,
+                                                    const compute::executor_memory& memory,
+                                                    const compute::model_config& config);
 
 private:
   struct work {
@@ -69,10 +84,16 @@ private:
     bool on_host = false; // some row's token is chosen here: the next step waits for it
   };
   static constexpr std::size_t queue_limit = 1024;
+  [[nodiscard]] std::uint64_t kv_block_bytes() const;
 
   void loop();
   std::optional<work> next_work();
   void run_step(work w);
+  void keep_hidden(const wire::step_message& head, const std::vector<float>& hidden);
+  [[nodiscard]] std::vector<float> kept_hidden(const wire::step_message& head) const;
+  [[nodiscard]] bool computes(const wire::step_message& head) const {
+    return !head.refill || start_.hollow;
+  }
   void forward(wire::step_message& head, const std::shared_ptr<std::vector<float>>& hidden);
   void begin_step(wire::step_message head);
   void end_step();
@@ -97,6 +118,9 @@ private:
   compute_slot& slot_;
   std::shared_ptr<const compute::tokenizer> tokens_;
   std::unique_ptr<compute::executor> executor_;
+  std::uint32_t kv_blocks_;   // of the executor's pool; 0: none yet
+  std::vector<float> hidden_; // kept_rank::hidden
+  kv_start start_;
   rank_signals signals_;
   speed_limiter limiter_;
   collective_mailbox mail_;

@@ -149,7 +149,7 @@ private:
   }
   void perform(agent_do::commit_rank& x) {
     if (auto* w = worker(x.device))
-      w->commit(x.id.replica, x.id.generation, x.kv_blocks,
+      w->commit(x.id.replica, x.id.generation, x.start,
                 [self = agent_actor(self_), device = x.device, id = x.id](std::string error) {
                   device_event e;
                   e.what = device_event::kind::committed;
@@ -161,7 +161,7 @@ private:
   }
   void perform(agent_do::release_rank& x) {
     if (auto* w = worker(x.device))
-      w->release(x.id.replica, x.id.generation,
+      w->release(x.id.replica, x.id.generation, x.keep,
                  [self = agent_actor(self_), device = x.device, id = x.id] {
                    device_event e;
                    e.what = device_event::kind::released;
@@ -176,10 +176,11 @@ private:
   }
   void perform(agent_do::start_replica& x) {
     const generation_id id{x.options.replica, x.options.generation};
-    parts_->replicas.add(id,
-                         spawn_replica(self_->system(),
-                                       {parts_->fabric, parts_->data, node_, self_, parts_->log},
-                                       std::move(x.options)));
+    x.options.inherited = parts_->replicas.take_kept(x.inherits);
+    parts_->replicas.add(id, spawn_replica(self_->system(),
+                                           {parts_->fabric, parts_->data, node_, self_, parts_->log,
+                                            parts_->replicas},
+                                           std::move(x.options)));
   }
   void perform(agent_do::drain_replica& x) {
     if (auto r = parts_->replicas.find(x.id))

@@ -9,8 +9,7 @@ planner_actor spawn_planner(caf::actor_system& system) {
       search_result out;
       out.id = r.id;
       try {
-        out.plan = r.layout ? scheduler::plan_manual(r.devices, r.links, r.model, r.goal, *r.layout)
-                            : scheduler::plan_serving(r.devices, r.links, r.model, r.goal);
+        out.plan = plan_for(r);
       } catch (const std::exception& e) {
         out.plan = {};
         out.plan.missing = std::string("the planner failed: ") + e.what();

@@ -47,6 +47,8 @@ public:
 
   void close(const std::string& why) {
     carry_out(state_->abort(why, now_us()));
+    if (state_->options().stage_recovery)
+      parts_->host.keep(id_.generation, state_->kept());
     self_->quit();
   }
 
@@ -141,6 +143,16 @@ std::vector<replica_actor> replica_host::clear() {
 std::uint64_t replica_host::refused() const {
   const std::lock_guard guard(mutex_);
   return refused_;
+}
+
+void replica_host::keep(std::uint64_t generation, scheduler::kept_blocks blocks) {
+  const std::lock_guard guard(mutex_);
+  kept_ = {generation, std::make_shared<const scheduler::kept_blocks>(std::move(blocks))};
+}
+
+std::shared_ptr<const scheduler::kept_blocks> replica_host::take_kept(std::uint64_t generation) {
+  const std::lock_guard guard(mutex_);
+  return generation != 0 && kept_.first == generation ? std::exchange(kept_, {}).second : nullptr;
 }
 
 void replica_host::on_frame(transport::peer_id from, const transport::frame& f) {

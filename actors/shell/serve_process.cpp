@@ -29,6 +29,9 @@ void take_model(serve_process_options& o, const compute::model_file& model) {
   e.max_step_tokens = static_cast<int>(c.settings.max_step_tokens);
   c.shape = serving_shape(model, e);
   c.goal.kv_tokens = std::min(o.kv_tokens, longest);
+  if (c.settings.stage_recovery) // what a stage keeps of its activations beside its KV
+    c.shape.activation_bytes += sizeof(float) * static_cast<std::uint64_t>(c.goal.kv_tokens) *
+                                static_cast<std::uint64_t>(model.config().hidden);
 }
 
 void say(const std::string& line) {

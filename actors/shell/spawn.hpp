@@ -45,12 +45,17 @@ public:
   void on_frame(transport::peer_id from, const transport::frame& f);
   void peer_lost(transport::peer_id peer);
   [[nodiscard]] std::uint64_t refused() const;
+  /// What the last replica that ended here knew of its KV, for the generation that takes it over;
+  /// null when it was of another generation.
+  void keep(std::uint64_t generation, scheduler::kept_blocks blocks);
+  std::shared_ptr<const scheduler::kept_blocks> take_kept(std::uint64_t generation);
 
 private:
   transport::fabric& fabric_;
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, std::pair<std::uint64_t, replica_actor>> replicas_;
   std::uint64_t refused_ = 0;
+  std::pair<std::uint64_t, std::shared_ptr<const scheduler::kept_blocks>> kept_;
 };
 
 struct replica_parts {
@@ -59,6 +64,7 @@ struct replica_parts {
   std::string node; // own name: stage 0's leader is here
   agent_actor agent;
   event_log log;
+  replica_host& host;
 };
 replica_actor spawn_replica(caf::actor_system& system, replica_parts parts,
                             replica_options options);

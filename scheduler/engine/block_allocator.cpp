@@ -31,6 +31,11 @@ std::optional<block_id> block_allocator::allocate() {
   return block;
 }
 
+void block_allocator::claim(block_id block) {
+  std::erase(free_, block);
+  slots_.at(block).holders = 1;
+}
+
 void block_allocator::add_holder(block_id block) {
   ++slots_.at(block).holders;
 }

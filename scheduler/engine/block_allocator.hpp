@@ -20,6 +20,8 @@ public:
 
   /// A block with one holder, or nothing.
   std::optional<block_id> allocate();
+  /// That block, of a fresh allocator, with one holder.
+  void claim(block_id block);
   void add_holder(block_id block);
   /// True when nobody holds it any more; the caller then keeps its content for the prefix index or
   /// gives it back by recycle().
@@ -32,6 +34,8 @@ public:
   /// All steps up to and including `step` have returned.
   void returned(std::uint64_t step);
   [[nodiscard]] bool in_flight(block_id block) const;
+  /// The last step that has returned.
+  [[nodiscard]] std::uint64_t returned() const { return returned_; }
 
 private:
   struct slot {

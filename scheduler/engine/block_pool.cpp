@@ -5,7 +5,22 @@
 namespace hexgen::scheduler {
 
 block_pool::block_pool(std::uint32_t blocks, bool prefix_cache, hash_key key)
-    : allocator_(blocks), index_(key), prefix_cache_(prefix_cache) {}
+    : allocator_(blocks), index_(key), blocks_(blocks), prefix_cache_(prefix_cache) {}
+
+void block_pool::inherit(std::span<const indexed_block> kept) {
+  if (!prefix_cache_)
+    return;
+  for (const auto& k : kept) {
+    if (k.block >= blocks() || index_.contains(k.block))
+      continue;
+    index_.insert(k.parent, k.tokens, k.block);
+    if (!index_.contains(k.block))
+      continue;
+    allocator_.claim(k.block);
+    blocks_[k.block].hollow = true;
+    drop_holder(k.block);
+  }
+}
 
 std::uint32_t block_pool::blocks() const {
   return allocator_.blocks();
@@ -38,16 +53,32 @@ block_pool::prefix block_pool::match(std::span<const token> tokens, std::size_t 
 }
 
 std::uint64_t block_pool::publish(std::uint64_t parent, std::span<const token> tokens,
-                                  block_id block) {
+                                  block_id block, std::uint64_t step) {
+  blocks_[block].written_by = step;
   return prefix_cache_ ? index_.insert(parent, tokens, block) : prefix_index::root;
 }
 
+std::vector<indexed_block> block_pool::kept() const {
+  auto out = index_.all();
+  std::erase_if(out, [this](const indexed_block& b) {
+    return hollow(b.block) || written_by(b.block) > allocator_.returned();
+  });
+  return out;
+}
+
+void block_pool::filled(block_id block, std::uint64_t step) {
+  blocks_[block] = {step, false};
+}
+
 std::optional<block_id> block_pool::allocate() {
-  if (const auto block = allocator_.allocate())
+  if (const auto block = allocator_.allocate()) {
+    blocks_[*block] = {};
     return block;
+  }
   // Parked blocks are at rest (drop_holder), so an evicted one is free at once.
   if (const auto block = index_.evict()) {
     allocator_.recycle(*block);
+    blocks_[*block] = {};
     return allocator_.allocate();
   }
   return std::nullopt;

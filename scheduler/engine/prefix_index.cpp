@@ -78,7 +78,7 @@ std::uint64_t prefix_index::insert(std::uint64_t parent, std::span<const token> 
   const std::uint64_t hash = chain_hash(key_, parent, tokens);
   if (contains(block))
     return hash;
-  node n;
+  indexed_block n;
   n.parent = parent;
   n.block = block;
   std::copy_n(tokens.begin(), std::min<std::size_t>(tokens.size(), kv_block_tokens),
@@ -90,6 +90,14 @@ std::uint64_t prefix_index::insert(std::uint64_t parent, std::span<const token> 
 
 bool prefix_index::contains(block_id block) const {
   return hash_of_.contains(block);
+}
+
+std::vector<indexed_block> prefix_index::all() const {
+  std::vector<indexed_block> out;
+  for (const auto& [hash, n] : nodes_)
+    out.push_back(n);
+  std::ranges::sort(out, {}, &indexed_block::block); // the same for equal histories
+  return out;
 }
 
 void prefix_index::park(block_id block) {

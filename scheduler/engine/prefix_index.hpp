@@ -20,6 +20,19 @@ struct hash_key {
 [[nodiscard]] std::uint64_t chain_hash(const hash_key& key, std::uint64_t parent,
                                        std::span<const token> tokens);
 
+/// A full block and what it holds.
+struct indexed_block {
+  std::uint64_t parent = 0; // hash of the chain before it
+  std::array<token, kv_block_tokens> tokens{};
+  block_id block = 0;
+};
+
+/// What a replica's KV pool held when it ended, for the one that takes the pool over.
+struct kept_blocks {
+  hash_key key; // of the hashes
+  std::vector<indexed_block> blocks;
+};
+
 /// Full blocks by the hash of everything up to their end. Tokens are compared too, so a collision
 /// is a miss. Blocks that nobody holds are kept, least recently used first out. Not thread-safe.
 class prefix_index {
@@ -38,6 +51,7 @@ public:
   /// Returns the chain's hash. When another block already holds the same, that one stays.
   std::uint64_t insert(std::uint64_t parent, std::span<const token> tokens, block_id block);
   [[nodiscard]] bool contains(block_id block) const;
+  [[nodiscard]] std::vector<indexed_block> all() const;
 
   /// Nobody holds an indexed block any more: it may be evicted.
   void park(block_id block);
@@ -48,15 +62,10 @@ public:
   std::optional<block_id> evict();
 
 private:
-  struct node {
-    std::uint64_t parent = 0;
-    std::array<token, kv_block_tokens> tokens{};
-    block_id block = 0;
-  };
   hash_key key_;
-  std::unordered_map<std::uint64_t, node> nodes_;       // by hash
-  std::unordered_map<block_id, std::uint64_t> hash_of_; // indexed blocks
-  std::list<block_id> parked_;                          // front: next to be evicted
+  std::unordered_map<std::uint64_t, indexed_block> nodes_; // by hash
+  std::unordered_map<block_id, std::uint64_t> hash_of_;    // indexed blocks
+  std::list<block_id> parked_;                             // front: next to be evicted
   std::unordered_map<block_id, std::list<block_id>::iterator> parked_at_;
 };
 

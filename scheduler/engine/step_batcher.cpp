@@ -42,6 +42,7 @@ struct step_batcher::sequence {
   draft_proposer proposer{0};
   std::vector<token> draft; // of the step in flight
   bool running = false, opened = false, cancelled = false, seen = false;
+  bool refilling = false; // of its blocks some are hollow
 
   [[nodiscard]] std::size_t expected() const { return tokens.size() + pending; }
   [[nodiscard]] std::size_t remaining() const { return expected() - computed; }
@@ -61,7 +62,11 @@ struct step_batcher::forming {
 };
 
 step_batcher::step_batcher(batcher_options options)
-    : options_(options), pool_(options.blocks, options.prefix_cache, options.key) {
+    : options_(std::move(options)),
+      pool_(options_.blocks, options_.prefix_cache,
+            options_.inherited ? options_.inherited->key : options_.key) {
+  if (options_.inherited && options_.max_step_tokens >= kv_block_tokens)
+    pool_.inherit(options_.inherited->blocks);
   if (options_.draft_tokens > 0) // drafts go on from tokens that are known
     options_.steps_ahead = 0;
 }
@@ -103,12 +108,14 @@ std::optional<planned_step> step_batcher::next(time_us now) {
   if (flights_.size() >=
       static_cast<std::size_t>(std::max(options_.steps_in_flight, 1) + options_.steps_ahead))
     return std::nullopt;
+  if (auto refill = form_refill(now))
+    return refill;
   forming f;
   f.step.number = steps_ + 1;
   add_decodes(f);
   add_prefills(f);
-  if (f.chosen.empty())
-    return std::nullopt;
+  if (f.chosen.empty()) // what it took in may be inherited, and is filled first
+    return form_refill(now);
   commit(f, now);
   return std::move(f.step);
 }
@@ -116,8 +123,8 @@ std::optional<planned_step> step_batcher::next(time_us now) {
 /// No more of its tokens are to be chosen than may be, and the one to come is not its last. Chunks
 /// of its prompt may follow one another: every stage takes steps in order.
 bool step_batcher::may_join(const sequence& s) const {
-  return !s.cancelled && s.pending <= static_cast<std::size_t>(options_.steps_ahead) &&
-         s.expected() < s.most;
+  return !s.cancelled && !s.refilling &&
+         s.pending <= static_cast<std::size_t>(options_.steps_ahead) && s.expected() < s.most;
 }
 
 void step_batcher::add_decodes(forming& f) {
@@ -181,7 +188,7 @@ void step_batcher::add_prefills(forming& f) {
       const auto outcome = start(*s, f);
       // Nobody overtakes the first one that finds no room: it would starve.
       full = outcome == started::no_room;
-      if (outcome != started::yes)
+      if (outcome != started::yes || s->refilling)
         continue;
     }
     const int run = static_cast<int>(
@@ -215,6 +222,61 @@ const step_batcher::sequence* step_batcher::fork_leader(const sequence& s) const
         std::equal(s.tokens.begin(), s.tokens.end(), other->tokens.begin()))
       return other;
   return nullptr;
+}
+
+std::size_t step_batcher::first_hollow(const sequence& s) const {
+  return static_cast<std::size_t>(
+      std::ranges::find_if(s.blocks, [&](block_id b) { return pool_.hollow(b); }) -
+      s.blocks.begin());
+}
+
+/// The next run of hollow blocks of each sequence that has some, within a step's budget. What one
+/// run writes no other of the same step reads.
+std::optional<planned_step> step_batcher::form_refill(time_us now) {
+  if (refilling_ == 0)
+    return std::nullopt;
+  planned_step step;
+  step.number = steps_ + 1;
+  step.refill = true;
+  auto budget = static_cast<std::size_t>(options_.max_step_tokens) / kv_block_tokens;
+  std::size_t block_ids = 0;
+  for (const auto& [order, s] : running_) {
+    if (!s->refilling || budget == 0 || block_ids > step_block_ids)
+      continue;
+    const auto first = first_hollow(*s);
+    if (first == s->blocks.size()) { // another one's run was the same blocks
+      s->refilling = false;
+      --refilling_;
+      continue;
+    }
+    const auto before = std::span(s->blocks).first(first);
+    if (std::ranges::any_of(before, [&](block_id b) { return pool_.written_by(b) == step.number; }))
+      continue;
+    planned_entry e;
+    e.sequence = s->id;
+    e.position = static_cast<std::int32_t>(first * kv_block_tokens);
+    auto end = first;
+    for (; end < s->blocks.size() && pool_.hollow(s->blocks[end]) && budget > 0; ++end, --budget)
+      pool_.filled(s->blocks[end], step.number);
+    e.tokens = static_cast<std::int32_t>((end - first) * kv_block_tokens);
+    e.blocks.assign(s->blocks.begin(), s->blocks.begin() + static_cast<std::ptrdiff_t>(end));
+    for (const block_id b : e.blocks)
+      pool_.named(b, step.number);
+    block_ids += end;
+    step.entries.push_back(std::move(e));
+    if (first_hollow(*s) == s->blocks.size()) {
+      s->refilling = false;
+      --refilling_;
+    }
+  }
+  if (step.entries.empty())
+    return std::nullopt;
+  flight out;
+  out.number = step.number;
+  out.left = now;
+  steps_ = step.number;
+  flights_.push_back(std::move(out));
+  return step;
 }
 
 step_batcher::started step_batcher::start(sequence& s, forming& f) {
@@ -280,6 +342,8 @@ step_batcher::started step_batcher::start(sequence& s, forming& f) {
   waiting_.erase(s.order);
   running_.emplace(s.order, &s);
   s.running = true;
+  s.refilling = first_hollow(s) < s.blocks.size();
+  refilling_ += s.refilling ? 1 : 0;
   forks_[s.prompt_hash].push_back(&s);
   return started::yes;
 }
@@ -367,7 +431,7 @@ void step_batcher::commit(forming& f, time_us now) {
     s->pending += f.step.entries[i].logits > 0 ? 1 : 0;
     s->opened = s->opened || f.step.entries[i].opens;
     out.entries.emplace_back(s->id, f.step.entries[i].logits > 0);
-    publish(*s);
+    publish(*s, out.number);
   }
   steps_ = f.step.number;
   ++counters_.steps;
@@ -379,13 +443,13 @@ void step_batcher::commit(forming& f, time_us now) {
 
 /// Full blocks of known tokens become findable. Steps run in order on every stage, so a later step
 /// may read what one in flight will write.
-void step_batcher::publish(sequence& s) {
+void step_batcher::publish(sequence& s, std::uint64_t step) {
   const std::size_t there = std::min(s.computed, s.tokens.size());
   while ((s.hashes.size() + 1) * kv_block_tokens <= there) {
     const std::size_t b = s.hashes.size();
     s.hashes.push_back(pool_.publish(
         b == 0 ? prefix_index::root : s.hashes.back(),
-        std::span(s.tokens).subspan(b * kv_block_tokens, kv_block_tokens), s.blocks[b]));
+        std::span(s.tokens).subspan(b * kv_block_tokens, kv_block_tokens), s.blocks[b], step));
   }
 }
 
@@ -446,7 +510,7 @@ step_outcome step_batcher::complete(std::uint64_t step, std::span<const sampled_
       out.error = "sequence " + std::to_string(id) + " did not end at its length";
       return out;
     } else {
-      publish(s);
+      publish(s, step);
     }
   }
   if (done.tokens >= least_chunk && now > done.left) {
@@ -500,6 +564,8 @@ void step_batcher::stop_running(sequence& s) {
   s.running = false;
   for (auto b = s.blocks.rbegin(); b != s.blocks.rend(); ++b)
     pool_.drop_holder(*b);
+  refilling_ -= s.refilling ? 1 : 0;
+  s.refilling = false;
   s.blocks.clear();
   s.hashes.clear();
   s.computed = 0;
@@ -534,6 +600,10 @@ batcher_stats step_batcher::stats() const {
   s.blocks = pool_.blocks();
   s.free_blocks = pool_.available();
   return s;
+}
+
+kept_blocks step_batcher::kept() const {
+  return {options_.inherited ? options_.inherited->key : options_.key, pool_.kept()};
 }
 
 std::map<sequence_id, std::vector<block_id>> step_batcher::tables() const {

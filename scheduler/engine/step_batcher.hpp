@@ -31,6 +31,9 @@ struct batcher_options {
   int draft_tokens = 0; // drafts of a sequence in one step by prompt look-up, while places are free
   bool prefix_cache = true;
   hash_key key;
+  /// The pool is another replica's that ended: what it held is found again, once it was filled in
+  /// the stages that are new (planned_step::refill). Brings its own key.
+  std::shared_ptr<const kept_blocks> inherited;
   /// A sequence without a deadline is ordered as if it had this one.
   time_us default_ttft_us = 10'000'000;
   time_us default_tpot_us = 200'000;
@@ -70,6 +73,9 @@ struct planned_entry {
 
 struct planned_step {
   std::uint64_t number = 0; // from 1, no gaps
+  /// The runs are of inherited blocks, no token follows: the stages that are new compute them from
+  /// what the stage before kept of its activations. No ids, no copies.
+  bool refill = false;
   std::vector<planned_entry> entries;
   std::vector<token> ids;                            // of all entries, in order
   std::vector<std::pair<block_id, block_id>> copies; // before anything else
@@ -123,6 +129,8 @@ public:
   /// Tokens of the sequence's prompt that came from the prefix cache or a fork.
   [[nodiscard]] int cached_tokens(sequence_id sequence) const;
   [[nodiscard]] batcher_stats stats() const;
+  /// For the replica that takes this one's pool over: what all stages hold for certain.
+  [[nodiscard]] kept_blocks kept() const;
   /// Every block table by sequence, for invariant checks.
   [[nodiscard]] std::map<sequence_id, std::vector<block_id>> tables() const;
   [[nodiscard]] std::uint64_t oldest_in_flight() const; // 0: none
@@ -145,10 +153,12 @@ private:
   [[nodiscard]] const sequence* fork_leader(const sequence& s) const;
   bool make_room(const sequence& s, const forming& f, std::size_t blocks, bool by_class);
   bool extend(sequence& s, const forming& f);
+  std::optional<planned_step> form_refill(time_us now);
+  [[nodiscard]] std::size_t first_hollow(const sequence& s) const;
   [[nodiscard]] std::vector<token> draft(sequence& s, std::size_t room);
   bool take(sequence& s, int tokens, std::vector<token> draft, forming& f);
   void commit(forming& f, time_us now);
-  void publish(sequence& s);
+  void publish(sequence& s, std::uint64_t step);
   [[nodiscard]] bool may_join(const sequence& s) const;
   void accept(sequence& s, std::span<const sampled_id> tokens, time_us now);
   void stop_running(sequence& s);
@@ -162,7 +172,8 @@ private:
   std::unordered_map<std::uint64_t, std::vector<sequence*>> forks_; // running, by prompt hash
   std::deque<flight> flights_;
   std::uint64_t steps_ = 0;
-  double us_per_token_ = 0; // of steps with prefill, smoothed
+  std::size_t refilling_ = 0; // sequences that wait for inherited blocks
+  double us_per_token_ = 0;   // of steps with prefill, smoothed
   batcher_stats counters_;
 };
 

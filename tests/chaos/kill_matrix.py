@@ -6,7 +6,7 @@ A fourth agent stands by, another is started for the dead one, and the cluster m
 (Under a name of its own: a name that dies often is planned with later each time, see test_faults.py.)
 Two more clients stream all the time. Every answer must be the undisturbed one, byte for byte.
 
-    tests/chaos/kill_matrix.py [--rounds 4] [--short] [--seed 1]
+    tests/chaos/kill_matrix.py [--rounds 4] [--short] [--seed 1] [--stage-recovery]
 
 240 kills with --rounds 4; 10 with --short. Exit code 1 when an answer was not the undisturbed one."""
 
@@ -90,9 +90,9 @@ class Matrix:
         return precise
 
 
-def run(chosen, report=print, background=2):
+def run(chosen, report=print, background=2, flags=()):
     """Runs the cells (stage, moment, mode); returns (kills, violations, seconds from kill to token)."""
-    with harness.Cluster(agents=(), serve=LAYOUT) as cluster:
+    with harness.Cluster(agents=(), serve=LAYOUT + flags) as cluster:
         matrix = Matrix(cluster, {mode for _, moment, mode in chosen if moment == "prefill"})
         with clients.Load(cluster, {m: matrix.answers[m] for m in clients.MODES}, background) as load:
             for stage, moment, mode in chosen:
@@ -119,11 +119,12 @@ def main():
     options.add_argument("--rounds", type=int, default=4, help="times 60 kills")
     options.add_argument("--short", action="store_true", help="10 kills")
     options.add_argument("--seed", type=int, default=1, help="of the order")
+    options.add_argument("--stage-recovery", action="store_true", help="serve with it")
     given = options.parse_args()
     chosen = short_cells() if given.short else cells() * given.rounds
     random.Random(given.seed).shuffle(chosen)
     began = time.monotonic()
-    out = run(chosen, lambda line: print(line, flush=True))
+    out = run(chosen, lambda line: print(line, flush=True), flags=("--stage-recovery",) * given.stage_recovery)
     print(f"{out['kills']} kills ({out['missed']} beside their moment), {out['answers']} answers, "
           f"{out['refused']} refused with 503, {len(out['violations'])} violations; kill to next token median "
           f"{clients.percentile(out['pauses'], 50):.3f} s, p99 {clients.percentile(out['pauses'], 99):.3f} s; "

@@ -65,17 +65,32 @@ class layered_stage {
 public:
   layered_stage(int first, int count, std::uint32_t blocks, std::uint64_t generation)
       : first_(first), generation_(generation),
-        kv_(static_cast<std::size_t>(count), fake_kv(blocks)) {}
+        kv_(static_cast<std::size_t>(count), fake_kv(blocks)),
+        passed_(std::size_t{blocks} * fake_block_tokens) {}
+
+  /// Its KV is another generation's from now on.
+  void inherited_by(std::uint64_t generation) { generation_ = generation; }
+
+  /// What it passed on for the step's positions.
+  [[nodiscard]] std::vector<std::uint64_t> passed(const compute::step& s) const {
+    std::vector<std::uint64_t> out;
+    for_each_slot(s, [&](std::size_t slot) { out.push_back(passed_.at(slot)); });
+    return out;
+  }
 
   /// `x`: one activation a token, in and out. False: the KV is not what the step takes it for.
   /// `generation`: that the step belongs to; KV is of one generation only.
   [[nodiscard]] bool run(const compute::step& s, std::vector<std::uint64_t>& x,
                          std::uint64_t generation) {
-    if (generation != generation_)
+    if (generation != generation_ || x.size() != static_cast<std::size_t>(s.tokens()))
       return false;
-    for (const auto& [from, to] : s.copies)
+    for (const auto& [from, to] : s.copies) {
       for (auto& layer : kv_)
         layer.copy(from, to);
+      for (std::size_t i = 0; i < fake_block_tokens; ++i)
+        passed_.at(std::size_t{to} * fake_block_tokens + i) =
+            passed_.at(std::size_t{from} * fake_block_tokens + i);
+    }
     for (std::size_t l = 0; l < kv_.size(); ++l) {
       std::vector<std::uint64_t> out;
       std::size_t at = 0;
@@ -89,13 +104,25 @@ public:
         hash = layer_output(hash, first_ + static_cast<int>(l));
       x = std::move(out);
     }
+    std::size_t row = 0;
+    for_each_slot(s, [&](std::size_t slot) { passed_.at(slot) = x[row++]; });
     return true;
   }
 
 private:
+  template <class F>
+  static void for_each_slot(const compute::step& s, F what) {
+    for (const auto& e : s.entries)
+      for (int p = e.position; p < e.position + e.tokens; ++p)
+        what(std::size_t{e.blocks[static_cast<std::size_t>(p / fake_block_tokens)]} *
+                 fake_block_tokens +
+             static_cast<std::size_t>(p % fake_block_tokens));
+  }
+
   int first_;
   std::uint64_t generation_;
   std::vector<fake_kv> kv_;
+  std::vector<std::uint64_t> passed_; // by block and position
 };
 
 } // namespace hexgen::tests

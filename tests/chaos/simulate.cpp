@@ -9,14 +9,15 @@
 namespace {
 
 int usage() {
-  std::cerr << "usage: simulate [--seed N] [--seeds COUNT] [--steps M] [--log]\n"
-               "                [--bug skip-generation-check|drop-last-token|forget-lease]\n"
-               "  --seed N     the first seed (1)\n"
-               "  --seeds C    how many seeds from there (1)\n"
-               "  --steps M    stop each after M events (0: when it is over)\n"
-               "  --log        print what happens\n"
-               "  --bug B      with a fault planted in the simulation\n"
-               "exit codes: 0 no violation, 1 a violation (printed with its seed), 2 usage\n";
+  std::cerr
+      << "usage: simulate [--seed N] [--seeds COUNT] [--steps M] [--log]\n"
+         "                [--bug skip-generation-check|drop-last-token|forget-lease|skip-refill]\n"
+         "  --seed N     the first seed (1)\n"
+         "  --seeds C    how many seeds from there (1)\n"
+         "  --steps M    stop each after M events (0: when it is over)\n"
+         "  --log        print what happens\n"
+         "  --bug B      with a fault planted in the simulation\n"
+         "exit codes: 0 no violation, 1 a violation (printed with its seed), 2 usage\n";
   return 2;
 }
 
@@ -45,6 +46,7 @@ int main(int argc, char** argv) {
       o.bug = bug == "skip-generation-check" ? planted_bug::skip_generation_check
               : bug == "drop-last-token"     ? planted_bug::drop_last_token
               : bug == "forget-lease"        ? planted_bug::forget_lease
+              : bug == "skip-refill"         ? planted_bug::skip_refill
                                              : planted_bug::none;
       if (o.bug == planted_bug::none)
         return usage();
@@ -54,13 +56,15 @@ int main(int argc, char** argv) {
       return usage();
     }
   }
-  std::uint64_t bad = 0, requests = 0, refused = 0, finished = 0, moved = 0, faults = 0, events = 0;
+  std::uint64_t bad = 0, requests = 0, refused = 0, finished = 0, moved = 0, refilled = 0,
+                faults = 0, events = 0;
   for (const std::uint64_t first = o.seed; o.seed < first + seeds; ++o.seed) {
     const auto r = hexgen::tests::simulate(o);
     requests += r.requests;
     refused += r.refused;
     finished += r.finished;
     moved += r.moved;
+    refilled += r.refilled;
     faults += r.faults;
     events += r.events;
     if (r.violations.empty())
@@ -71,6 +75,6 @@ int main(int argc, char** argv) {
   }
   std::cout << seeds << " seeds, " << events << " events, " << faults << " faults, " << requests
             << " requests, " << refused << " refused, " << finished << " answers, " << moved
-            << " moves, " << bad << " seeds with violations\n";
+            << " moves, " << refilled << " refills, " << bad << " seeds with violations\n";
   return bad == 0 ? 0 : 1;
 }

@@ -9,6 +9,7 @@ namespace hexgen::tests {
 namespace {
 
 constexpr time_us tick_us = 100'000;
+constexpr time_us keep_us = 10'000'000; // a rank that was lost, for the next generation
 
 actors::agent_options options_of(const std::string& name, std::uint64_t incarnation,
                                  const simulated_device& d) {
@@ -194,18 +195,8 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
       });
     } else if (auto* prepare_it = std::get_if<act::prepare_rank>(&e)) {
       prepare(*prepare_it);
-    } else if (auto* commit = std::get_if<act::commit_rank>(&e)) {
-      timer(net_.chance.in(100, 5'000), [this, c = *commit] {
-        const auto r = ranks_.find({c.id.replica, c.id.generation});
-        if (r != ranks_.end()) {
-          r->second.stage = std::make_unique<layered_stage>(r->second.spec.part.first_layer,
-                                                            r->second.spec.part.layers, c.kv_blocks,
-                                                            c.id.generation);
-          r->second.kv_blocks = c.kv_blocks;
-        }
-        carry_out(agent_.rank_committed(c.device, c.id,
-                                        r == ranks_.end() ? "it was never prepared" : ""));
-      });
+    } else if (auto* commit_it = std::get_if<act::commit_rank>(&e)) {
+      timer(net_.chance.in(100, 5'000), [this, c = *commit_it] { commit(c); });
     } else if (auto* release = std::get_if<act::release_rank>(&e)) {
       timer(net_.chance.in(100, 20'000), [this, r = *release] { release_rank(r); });
     } else if (auto* abort = std::get_if<act::abort_rank>(&e)) {
@@ -213,6 +204,8 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
     } else if (auto* start = std::get_if<act::start_replica>(&e)) {
       auto o = start->options;
       o.prefix_key = {net_.chance.draw(), net_.chance.draw()};
+      if (start->inherits != 0 && start->inherits == known_.first)
+        o.inherited = known_.second;
       replicas_[{o.replica, o.generation}] = std::make_unique<actors::replica_state>(o);
     } else if (auto* drain = std::get_if<act::drain_replica>(&e)) {
       drain_limit({drain->id.replica, drain->id.generation}, drain->limit_ms);
@@ -220,6 +213,8 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
       const key who{stop->id.replica, stop->id.generation};
       if (const auto r = replicas_.find(who); r != replicas_.end()) {
         carry_out(who, r->second->abort(stop->why, net_.now()));
+        if (r->second->options().stage_recovery)
+          known_ = {who.second, std::make_shared<scheduler::kept_blocks>(r->second->kept())};
         replicas_.erase(who);
       }
     } else if (auto* leave = std::get_if<act::leave>(&e)) {
@@ -247,6 +242,11 @@ void simulated_agent::release_rank(const actors::agent_do::release_rank& r) {
     timer(20'000, [this, r] { release_rank(r); }); // its thread is waited for
     return;
   }
+  const auto ended = ranks_.find(who);
+  if (r.keep && ended != ranks_.end() && ended->second.stage != nullptr) {
+    kept_ = std::move(ended->second);
+    keep_until_ = net_.now() + keep_us;
+  }
   ranks_.erase(who);
   if (step_of_ == who)
     hung_until_ = 0; // the abort flag frees the device thread
@@ -268,17 +268,51 @@ void simulated_agent::drain_limit(const key& who, std::uint32_t limit_ms) {
 }
 
 void simulated_agent::prepare(const actors::agent_do::prepare_rank& what) {
+  ranks_[{what.spec.replica, what.spec.generation}].spec = what.spec;
   timer(net_.chance.in(device_.load_us / 4, device_.load_us), [this, what] {
     const key who{what.spec.replica, what.spec.generation};
+    const auto found = ranks_.find(who);
+    if (found == ranks_.end())
+      return; // released while it was loading
+    auto& fresh = found->second;
+    actors::prepare_result result;
+    if (auto kept = std::exchange(kept_, std::nullopt);
+        kept && net_.now() < keep_until_ && kept->spec.stage == what.spec.stage &&
+        kept->spec.stages == what.spec.stages && kept->spec.part == what.spec.part) {
+      result.kept = kept->spec.generation;
+      result.kv_blocks = kept->kv_blocks;
+      fresh.kept = std::move(kept->stage);
+      fresh.kv_blocks = kept->kv_blocks;
+      carry_out(agent_.rank_prepared(what.device, {who.first, who.second}, result));
+      return;
+    }
     std::uint32_t taken = 0;
     for (const auto& [other, r] : ranks_)
       taken += r.kv_blocks;
-    actors::prepare_result result;
     result.kv_blocks =
         std::min<std::uint32_t>(24, device_.kv_blocks - std::min(device_.kv_blocks, taken));
-    ranks_[who].spec = what.spec;
     carry_out(agent_.rank_prepared(what.device, {who.first, who.second}, result));
   });
+}
+
+void simulated_agent::commit(const actors::agent_do::commit_rank& c) {
+  const auto found = ranks_.find({c.id.replica, c.id.generation});
+  if (found != ranks_.end()) {
+    auto& r = found->second;
+    r.start = c.start;
+    if (r.kept && !c.start.hollow) {
+      r.stage = std::move(r.kept);
+      r.stage->inherited_by(c.id.generation);
+    } else {
+      r.stage = std::make_unique<layered_stage>(r.spec.part.first_layer, r.spec.part.layers,
+                                                c.start.kv_blocks, c.id.generation);
+      r.start.hollow = r.start.hollow && bug_ != planted_bug::skip_refill;
+    }
+    r.kept.reset();
+    r.kv_blocks = c.start.kv_blocks;
+  }
+  carry_out(
+      agent_.rank_committed(c.device, c.id, found == ranks_.end() ? "it was never prepared" : ""));
 }
 
 void simulated_agent::carry_out(const key& who, actors::replica_effects effects) {
@@ -372,8 +406,16 @@ void simulated_agent::finish_step(const std::shared_ptr<const step_packet>& p) {
           return std::all_of(e.blocks.begin(), e.blocks.end(),
                              [&](auto b) { return b < rank.kv_blocks; });
         });
-    fill_unknown(rank, *out);
-    if (!blocks_there || !rank.stage->run(m.work, out->activations, m.generation)) {
+    if (!m.refill)
+      fill_unknown(rank, *out);
+    const bool computes = !m.refill || rank.start.hollow;
+    refilled_ += m.refill && computes ? 1 : 0;
+    const bool good =
+        blocks_there && (!computes || rank.stage->run(m.work, out->activations, m.generation));
+    if (m.refill && (!computes || !rank.start.next_hollow))
+      out->activations =
+          rank.start.next_hollow ? rank.stage->passed(m.work) : std::vector<std::uint64_t>();
+    if (!good) {
       tell_.violation(name_ + ": step " + std::to_string(m.step) + " of generation " +
                       std::to_string(m.generation) + " found another sequence's KV");
     } else if (rank.spec.stage + 1 == rank.spec.stages) {

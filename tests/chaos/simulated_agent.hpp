@@ -11,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace hexgen::tests {
@@ -21,6 +22,7 @@ enum class planted_bug : std::uint8_t {
   skip_generation_check, // a device runs steps of any generation of its replica and stage
   drop_last_token,       // a resubmission forgets the journal's last entry
   forget_lease,          // a silent node's lease is renewed for ever
+  skip_refill,           // a stage that is new takes inherited blocks for full
 };
 
 struct simulated_device {
@@ -58,12 +60,16 @@ public:
   [[nodiscard]] virtual_network::process_id id() const { return id_; }
   /// Sequences and blocks that are held although nothing runs: for the end of a simulation.
   [[nodiscard]] std::string leftovers() const;
+  /// Runs of inherited blocks that a new stage here computed.
+  [[nodiscard]] std::uint64_t refilled() const { return refilled_; }
   [[nodiscard]] std::uint64_t refused_frames() const { return refused_frames_; }
 
 private:
   using key = std::pair<std::uint64_t, std::uint64_t>; // replica, generation
   struct rank {
     actors::rank_spec spec;
+    std::unique_ptr<layered_stage> kept; // of an earlier generation, until committed
+    actors::kv_start start;
     std::unique_ptr<layered_stage> stage; // when committed
     std::uint32_t kv_blocks = 0;
     std::map<std::uint64_t, actors::wire::sequence_open> open; // on the last stage
@@ -76,6 +82,7 @@ private:
   void carry_out(actors::agent_effects effects);
   void carry_out(const key& who, actors::replica_effects effects);
   void prepare(const actors::agent_do::prepare_rank& what);
+  void commit(const actors::agent_do::commit_rank& what);
   void abort_rank(const key& who);
   void release_rank(const actors::agent_do::release_rank& what);
   void take_step(std::shared_ptr<const step_packet> p);
@@ -99,6 +106,10 @@ private:
   std::map<transport::peer_id, transport::peer_info> peers_;
   std::map<key, std::unique_ptr<actors::replica_state>> replicas_;
   std::map<key, rank> ranks_;
+  /// Of the last rank and of the last replica that ended here.
+  std::optional<rank> kept_;
+  std::pair<std::uint64_t, std::shared_ptr<const scheduler::kept_blocks>> known_;
+  time_us keep_until_ = 0;
   // By block: which sequence writes it, and in which step in flight.
   std::map<key, std::map<std::uint32_t, std::pair<std::uint64_t, std::uint64_t>>> writers_;
   std::deque<std::shared_ptr<const step_packet>> queue_; // the device thread's
@@ -106,7 +117,7 @@ private:
   time_us step_from_ = 0, hung_until_ = 0;
   std::uint64_t step_tokens_ = 0;
   key step_of_{};
-  std::uint64_t refused_frames_ = 0;
+  std::uint64_t refused_frames_ = 0, refilled_ = 0;
 };
 
 } // namespace hexgen::tests

@@ -10,7 +10,8 @@ constexpr time_us tick_us = 100'000;
 
 } // namespace
 
-actors::coordinator_options simulated_coordinator::options(std::uint64_t incarnation) {
+actors::coordinator_options simulated_coordinator::options(std::uint64_t incarnation,
+                                                           bool stage_recovery) {
   actors::coordinator_options o;
   o.incarnation = incarnation;
   o.model.name = "layers";
@@ -23,6 +24,7 @@ actors::coordinator_options simulated_coordinator::options(std::uint64_t incarna
   o.settings.suspect_ms = 1000;
   o.settings.gone_ms = 2000;
   o.settings.prefix_cache = true;
+  o.settings.stage_recovery = stage_recovery;
   o.shape.layers = layered_model_layers;
   o.shape.hidden = 64;
   o.shape.kv_heads = 4;
@@ -47,9 +49,9 @@ actors::coordinator_options simulated_coordinator::options(std::uint64_t incarna
 }
 
 simulated_coordinator::simulated_coordinator(virtual_network& net, std::uint64_t incarnation,
-                                             planted_bug bug,
+                                             planted_bug bug, bool stage_recovery,
                                              std::function<void(const std::string&)> log)
-    : net_(net), bug_(bug), log_(std::move(log)), state_(options(incarnation)) {
+    : net_(net), bug_(bug), log_(std::move(log)), state_(options(incarnation, stage_recovery)) {
   id_ = net_.start(this, actors::coordinator_name, incarnation, actors::coordinator_name);
   net_.after(id_, tick_us, [this] { tick(); });
 }
@@ -96,8 +98,7 @@ void simulated_coordinator::carry_out(actors::coordinator_effects fx) {
   if (!fx.search)
     return;
   net_.after(id_, net_.chance.in(1'000, 50'000), [this, s = std::move(*fx.search)] {
-    carry_out(state_.plan_done(s.id, scheduler::plan_serving(s.devices, s.links, s.model, s.goal),
-                               now_ms()));
+    carry_out(state_.plan_done(s.id, actors::plan_for(s), now_ms()));
   });
 }
 

@@ -14,7 +14,7 @@ namespace hexgen::tests {
 class simulated_coordinator final : public process {
 public:
   simulated_coordinator(virtual_network& net, std::uint64_t incarnation, planted_bug bug,
-                        std::function<void(const std::string&)> log);
+                        bool stage_recovery, std::function<void(const std::string&)> log);
   ~simulated_coordinator() override;
 
   void on_up(const transport::peer_info& peer) override;
@@ -26,7 +26,8 @@ public:
   [[nodiscard]] const actors::coordinator_state& state() const { return state_; }
 
   /// What every coordinator of the simulation serves with.
-  [[nodiscard]] static actors::coordinator_options options(std::uint64_t incarnation);
+  [[nodiscard]] static actors::coordinator_options options(std::uint64_t incarnation,
+                                                           bool stage_recovery = false);
 
 private:
   void tick();

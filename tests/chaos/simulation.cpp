@@ -67,7 +67,7 @@ private:
   std::unique_ptr<simulated_gateway> gateway_;
   std::vector<std::uint64_t> tickets_; // of this gateway
   std::uint64_t next_incarnation_ = 1, next_ticket_ = 1;
-  std::uint64_t requests_ = 0, moved_ = 0, faults_ = 0, events_ = 0;
+  std::uint64_t requests_ = 0, moved_ = 0, refilled_ = 0, faults_ = 0, events_ = 0;
   bool healed_ = false;
   std::vector<std::string> violations_;
 };
@@ -89,6 +89,7 @@ void world::stop_agent(machine& m, time_us back_after) {
     if (!m.agent || m.agent->id() != id)
       return;
     log("stop " + m.name);
+    refilled_ += m.agent->refilled();
     m.agent.reset();
     net_.after(0, back_after, [this, &m] {
       if (!m.agent)
@@ -100,7 +101,8 @@ void world::stop_agent(machine& m, time_us back_after) {
 void world::start_coordinator() {
   log("start coordinator");
   coordinator_ = std::make_unique<simulated_coordinator>(
-      net_, next_incarnation_++, options_.bug, [this](const std::string& line) { log(line); });
+      net_, next_incarnation_++, options_.bug, options_.seed % 5 < 2, // stage-local recovery
+      [this](const std::string& line) { log(line); });
 }
 
 void world::start_gateway() {
@@ -334,6 +336,9 @@ simulation_result world::run() {
   r.finished = clients_.finished();
   r.refused = clients_.refusals();
   r.moved = moved_ + (gateway_ ? gateway_->router().stats().moved : 0);
+  for (const auto& m : machines_)
+    refilled_ += m->agent ? m->agent->refilled() : 0;
+  r.refilled = refilled_;
   r.faults = faults_;
   r.events = events_;
   r.virtual_ms = net_.now() / 1000;

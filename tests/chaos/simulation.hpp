@@ -20,8 +20,9 @@ struct simulation_options {
 struct simulation_result {
   std::vector<std::string> violations; // none: all is well
   std::size_t requests = 0, refused = 0, finished = 0;
-  std::uint64_t moved = 0;  // resubmissions
-  std::uint64_t faults = 0; // that were injected
+  std::uint64_t moved = 0;    // resubmissions
+  std::uint64_t refilled = 0; // steps of inherited blocks that a new stage computed
+  std::uint64_t faults = 0;   // that were injected
   std::uint64_t events = 0;
   std::uint64_t virtual_ms = 0;
 };

@@ -12,7 +12,7 @@ using namespace hexgen::tests;
 namespace {
 
 struct search_result {
-  std::uint64_t requests = 0, refused = 0, finished = 0, moved = 0, faults = 0;
+  std::uint64_t requests = 0, refused = 0, finished = 0, moved = 0, refilled = 0, faults = 0;
   std::uint64_t first_bad_seed = 0; // 0: none
   std::string violation;
 };
@@ -36,6 +36,7 @@ search_result search(std::uint64_t count, planted_bug bug, bool until_bad) {
       sum.refused += r.refused;
       sum.finished += r.finished;
       sum.moved += r.moved;
+      sum.refilled += r.refilled;
       sum.faults += r.faults;
       if (!r.violations.empty()) {
         found = true;
@@ -70,6 +71,7 @@ TEST_CASE("whatever fails, every accepted request streams an undisturbed run's t
   // The seeds reach what they are for.
   CHECK(r.faults > count);
   CHECK(r.moved > count);
+  CHECK(r.refilled > count / 20);
   // While nothing can serve; a tenth of the seeds' requests come then.
   CHECK(r.refused < r.requests / 6);
   CHECK(r.finished > 5 * count);
@@ -88,7 +90,7 @@ TEST_CASE("seeds that once failed") {
 
 TEST_CASE("planted bugs are caught within 1,000 seeds") {
   for (const auto bug : {planted_bug::skip_generation_check, planted_bug::drop_last_token,
-                         planted_bug::forget_lease}) {
+                         planted_bug::forget_lease, planted_bug::skip_refill}) {
     const auto r = search(1'000, bug, true);
     INFO("bug " << static_cast<int>(bug));
     CHECK(r.first_bad_seed != 0);

@@ -1,10 +1,12 @@
-"""Short forms of the kill matrix, of a join under load and of the churn (their scripts' long ones run with tools/test.sh --long)."""
+"""Short forms of the kill matrix, of a join under load, of stage-local recovery and of the churn (their scripts'
+long ones run with tools/test.sh --long)."""
 
 import unittest
 
 import churn
 import join_under_load
 import kill_matrix
+import stage_recovery
 
 
 class ShortForms(unittest.TestCase):
@@ -14,6 +16,12 @@ class ShortForms(unittest.TestCase):
         out = kill_matrix.run(chosen, lines.append, background=1)
         self.assertEqual(out["violations"], [], "\n".join(lines))
         self.assertGreaterEqual(out["kills"], len(chosen))
+
+    def test_a_lost_stage_alone_is_computed_again(self):
+        lines = []
+        rows, wrong = stage_recovery.run([200], 1, lines.append, modes=(True,))
+        self.assertEqual(wrong, [], "\n".join(lines))
+        self.assertEqual(len(rows), 1)
 
     def test_churn(self):
         lines = []

@@ -443,6 +443,28 @@ TEST_CASE("a layout by hand is carried out as given") {
   CHECK(c.serving()->where.to_text() == "a/0[0-17] b/0[18-29]");
 }
 
+TEST_CASE("with stage-local recovery another device stands in for the lost one, the others stay") {
+  fake_cluster c;
+  scheduler::manual_layout layout;
+  layout.stages = {{1, 1, 1}};
+  layout.layers = {{12, 10, 8}};
+  c.options().layout = layout;
+  c.options().settings.stage_recovery = true;
+  c.apply_options();
+  for (const auto* node : {"a", "b", "c", "d"})
+    c.add(node, {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  REQUIRE(c.serving()->where.to_text() == "a/0[0-11] b/0[12-21] c/0[22-29]");
+  c.kill("b");
+  c.run_ms(1000);
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.to_text() == "a/0[0-11] d/0[12-21] c/0[22-29]");
+  c.run_ms(10'000); // nor does it move to the order of names later
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.to_text() == "a/0[0-11] d/0[12-21] c/0[22-29]");
+}
+
 TEST_CASE("messages out of range are refused and change nothing") {
   fake_cluster c;
   c.add("a", {{150, 100}});

@@ -254,11 +254,7 @@ private:
       table = *fx.table;
     if (fx.search) {
       const auto& r = *fx.search;
-      carry_out(coordinator->plan_done(
-          r.id,
-          r.layout ? scheduler::plan_manual(r.devices, r.links, r.model, r.goal, *r.layout)
-                   : scheduler::plan_serving(r.devices, r.links, r.model, r.goal),
-          now_us / 1000));
+      carry_out(coordinator->plan_done(r.id, plan_for(r), now_us / 1000));
     }
   }
 
@@ -315,7 +311,7 @@ private:
     carry_out(n, n.state->rank_prepared(x.device, {x.spec.replica, x.spec.generation}, r));
   }
   void perform(fake_node& n, agent_do::commit_rank& x) {
-    n.held_mib[{x.device, x.id.generation}] += x.kv_blocks;
+    n.held_mib[{x.device, x.id.generation}] += x.start.kv_blocks;
     carry_out(n, n.state->rank_committed(x.device, x.id, {}));
   }
   void perform(fake_node& n, agent_do::release_rank& x) {

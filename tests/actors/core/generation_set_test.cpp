@@ -192,3 +192,41 @@ TEST_CASE("a drain has a limit") {
   s.run([&](auto& fx) { s.set.tick(s.now, fx); });
   CHECK(s.set.records().at(old).phase == generation_phase::releasing);
 }
+
+TEST_CASE("KV is inherited where the replica's own stage holds it, and hollow elsewhere") {
+  for (const bool home_lost : {false, true}) {
+    script s;
+    auto first = on({"a", "b", "c"});
+    first.where.settings.stage_recovery = true;
+    s.run([&](auto& fx) { s.set.exchange({first}, {}, 4, s.now, fx); });
+    const auto old = s.set.records().begin()->first;
+    for (const auto* n : {"a", "b", "c"})
+      s.prepared(n, old, 8);
+    for (const auto* n : {"a", "b", "c"})
+      s.committed(n, old);
+    s.run([&](auto& fx) { s.set.node_lost(home_lost ? "a" : "b", 1, "test", s.now, fx); });
+    REQUIRE(s.last.ended.size() == 1);
+    proto::release r;
+    REQUIRE(r.ParseFromString(s.last.sends.back().second.head));
+    CHECK(r.keep());
+    s.run([&](auto& fx) {
+      s.set.exchange({home_lost ? on({"d", "b", "c"}) : on({"a", "d", "c"})}, {}, 4, s.now, fx);
+    });
+    const auto next = s.set.records().rbegin()->first;
+    for (const auto* n : {"a", "b", "c", "d"}) {
+      proto::prepared m;
+      m.set_generation(next);
+      m.set_kv_blocks(8);
+      if (std::string(n) != "d")
+        m.add_kept()->set_generation(old); // its device is 0
+      s.run([&](auto& fx) { s.set.prepared(n, m, s.now, fx); });
+    }
+    proto::commit m;
+    REQUIRE(m.ParseFromString(s.sent.back().second.head));
+    CHECK(m.inherits() == (home_lost ? 0 : old));
+    if (!home_lost) {
+      REQUIRE(m.hollow_size() == 1);
+      CHECK(m.hollow(0) == 1);
+    }
+  }
+}

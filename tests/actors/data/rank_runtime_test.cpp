@@ -53,7 +53,9 @@ public:
 /// Adds, per layer, the sum over ranks of (rank + 1); the logits favour hidden[0] as a token.
 class fake_executor final : public compute::executor {
 public:
-  explicit fake_executor(compute::shard part) : part_(part) {
+  /// `inputs`: what comes in is added there.
+  explicit fake_executor(compute::shard part, std::vector<float>* inputs = nullptr)
+      : part_(part), inputs_(inputs) {
     config_.hidden = 4;
     config_.vocab = 512;
   }
@@ -63,6 +65,8 @@ public:
   void allocate_kv(std::uint32_t) override {}
   void run(const compute::step& s, std::span<const std::int32_t> ids, std::span<float> hidden,
            std::span<float> logits, compute::collective& group) override {
+    if (inputs_ != nullptr)
+      inputs_->insert(inputs_->end(), hidden.begin(), hidden.end());
     if (part_.first) {
       if (group.rank() == 0)
         for (std::size_t t = 0; t < ids.size(); ++t)
@@ -99,6 +103,7 @@ public:
 private:
   compute::model_config config_;
   compute::shard part_;
+  std::vector<float>* inputs_;
 };
 
 class letters final : public compute::tokenizer {
@@ -186,8 +191,10 @@ struct pipeline {
   compute_slot slots[3];
   std::atomic<int> failures{0};
   std::vector<std::unique_ptr<rank_runtime>> ranks;
+  std::vector<float> last_inputs; // what came to the last stage
 
-  explicit pipeline(double speed = 1.0) {
+  /// `kept`: of the first stage's ranks, whose KV goes on; the last stage is new then.
+  explicit pipeline(double speed = 1.0, std::vector<kept_rank> kept = {}) {
     const auto tokens = std::make_shared<letters>();
     for (std::uint32_t i = 0; i < 3; ++i) {
       rank_spec spec;
@@ -204,11 +211,17 @@ struct pipeline {
                               : std::vector<node_process>{{"c", 1}};
       spec.next_node = {i < 2 ? "c" : "", 1};
       spec.replica_node = {"a", 1};
+      spec.stage_recovery = true;
+      kept_rank from{{}, nullptr, 0, {}};
+      if (i < kept.size())
+        from = std::move(kept[i]);
+      else
+        from.executor = std::make_unique<fake_executor>(spec.part, i < 2 ? nullptr : &last_inputs);
       ranks.push_back(std::make_unique<rank_runtime>(
-          spec, speed, plane, slots[i], tokens, std::make_unique<fake_executor>(spec.part),
+          spec, speed, plane, slots[i], tokens, std::move(from),
           rank_signals{[this](const std::string&) { ++failures; }, {}}));
       plane.ranks[{spec.stage, static_cast<std::uint32_t>(spec.part.rank)}] = ranks.back().get();
-      ranks.back()->start(8);
+      ranks.back()->start(kept.empty() ? kv_start{8} : kv_start{8, 2, i == 2, i < 2});
     }
   }
   void submit(std::uint64_t number, compute::token_id id, const std::string& grammar = {}) {
@@ -303,6 +316,41 @@ TEST_CASE("tokens of a run with drafts come until one is not the draft in its pl
   CHECK(indices == std::vector<int>{1, 2, 3});
 }
 
+TEST_CASE("a new stage computes what it inherits from what the stage before it kept") {
+  std::vector<float> inputs;
+  std::vector<kept_rank> kept;
+  {
+    pipeline p;
+    for (std::uint64_t n = 1; n <= 32; ++n)
+      p.submit(n, static_cast<compute::token_id>(n + 10));
+    REQUIRE(p.plane.wait_result(31).error.empty());
+    for (auto& rank : p.ranks)
+      rank->close();
+    inputs = p.last_inputs;
+    kept.push_back(p.ranks[0]->leave());
+    kept.push_back(p.ranks[1]->leave());
+    CHECK(kept[0].hidden.size() == 8 * 16 * 4);
+    CHECK(kept[1].hidden.empty()); // the leader keeps it
+  }
+  REQUIRE(inputs.size() == 32 * 4);
+  pipeline p(1.0, std::move(kept));
+  wire::step_message head;
+  head.replica = 7;
+  head.generation = 3;
+  head.step = 1;
+  head.refill = true;
+  head.work.entries = {{5, 16, 16, 0, {0, 1}}}; // the second of the sequence's blocks
+  transport::frame f;
+  f.type = proto::STEP;
+  f.head = wire::encode(head);
+  p.plane.send({"a", 1}, std::move(f));
+  const auto r = p.plane.wait_result(0);
+  REQUIRE(r.error.empty());
+  CHECK(r.tokens.empty());
+  CHECK(r.stage_us.empty());
+  CHECK(p.last_inputs == std::vector<float>(inputs.begin() + 16 * 4, inputs.end()));
+}
+
 TEST_CASE("a device held back computes the same") {
   pipeline p(0.5);
   p.submit(1, 5);
@@ -357,12 +405,13 @@ struct choosing_rank {
     spec.generation = 3;
     spec.rank_nodes = {{"a", 1}};
     spec.replica_node = {"a", 1};
-    rank = std::make_unique<rank_runtime>(spec, 1.0, plane, slot, std::make_shared<letters>(),
-                                          std::make_unique<choosing_executor>(begun, held),
-                                          rank_signals{[this](const std::string&) { ++failures; },
-                                                       [this](const std::string&) { ++losses; }});
+    rank = std::make_unique<rank_runtime>(
+        spec, 1.0, plane, slot, std::make_shared<letters>(),
+        kept_rank{{}, std::make_unique<choosing_executor>(begun, held), 0, {}},
+        rank_signals{[this](const std::string&) { ++failures; },
+                     [this](const std::string&) { ++losses; }});
     plane.ranks[{0, 0}] = rank.get();
-    rank->start(8);
+    rank->start({8});
   }
   ~choosing_rank() { rank.reset(); }
 

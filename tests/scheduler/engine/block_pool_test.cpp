@@ -17,8 +17,8 @@ TEST_CASE("published blocks outlive their sequence and are held again by a match
   block_pool pool(4, true, {1, 2});
   const auto tokens = prompt(40);
   const auto a = pool.allocate().value(), b = pool.allocate().value();
-  const auto h = pool.publish(prefix_index::root, std::span(tokens).first(16), a);
-  pool.publish(h, std::span(tokens).subspan(16, 16), b);
+  const auto h = pool.publish(prefix_index::root, std::span(tokens).first(16), a, 1);
+  pool.publish(h, std::span(tokens).subspan(16, 16), b, 1);
   pool.drop_holder(b);
   pool.drop_holder(a);
   CHECK(pool.available() == 4);
@@ -32,8 +32,8 @@ TEST_CASE("unheld indexed blocks make room, the end of a chain before its beginn
   block_pool pool(2, true, {1, 2});
   const auto tokens = prompt(32);
   const auto a = pool.allocate().value(), b = pool.allocate().value();
-  const auto h = pool.publish(prefix_index::root, std::span(tokens).first(16), a);
-  pool.publish(h, std::span(tokens).subspan(16, 16), b);
+  const auto h = pool.publish(prefix_index::root, std::span(tokens).first(16), a, 1);
+  pool.publish(h, std::span(tokens).subspan(16, 16), b, 1);
   pool.drop_holder(b);
   pool.drop_holder(a);
   CHECK(pool.allocate() == b);
@@ -44,7 +44,7 @@ TEST_CASE("an indexed block that a step in flight names is not evicted") {
   block_pool pool(1, true, {1, 2});
   const auto tokens = prompt(16);
   const auto a = pool.allocate().value();
-  pool.publish(prefix_index::root, tokens, a);
+  pool.publish(prefix_index::root, tokens, a, 1);
   pool.named(a, 1);
   pool.drop_holder(a);
   CHECK(pool.available() == 0);
@@ -57,7 +57,7 @@ TEST_CASE("without the prefix cache nothing is found") {
   block_pool pool(2, false, {1, 2});
   const auto tokens = prompt(16);
   const auto a = pool.allocate().value();
-  pool.publish(prefix_index::root, tokens, a);
+  pool.publish(prefix_index::root, tokens, a, 1);
   pool.drop_holder(a);
   CHECK(pool.match(tokens, 1).blocks.empty());
 }

@@ -551,3 +551,157 @@ TEST_CASE("a token after one that ended its draft is an error") {
     CHECK_FALSE(b.complete(2, wrong, 2).error.empty());
   }
 }
+
+namespace {
+
+/// A replica of two stages, one after another: the first has always been there, the second is lost
+/// with every life. Steps in flight are lost too.
+struct lives {
+  explicit lives(const batcher_options& o) : options(o), first(o.blocks), second(o.blocks) {
+    begin();
+  }
+  void begin() {
+    batcher = std::make_unique<step_batcher>(options);
+    for (const auto& [id, tokens] : known)
+      if (const int left = most - static_cast<int>(tokens.size()) + given.at(id); left > 0)
+        submit(id + 1000 * ++life, tokens, left, id);
+  }
+  void end() {
+    options.inherited = std::make_shared<kept_blocks>(batcher->kept());
+    content.clear();
+    for (const auto& b : options.inherited->blocks)
+      content[b.block] = b.tokens;
+    flying.clear();
+    second = fake_kv(options.blocks);
+    begin();
+  }
+  void submit(sequence_id sequence, const std::vector<token>& tokens, int left, sequence_id id) {
+    sequence_request r;
+    r.id = sequence;
+    r.tokens = tokens;
+    r.max_new = left;
+    REQUIRE(batcher->submit(r, now) == submit_verdict::accepted);
+    answers[sequence] = id;
+  }
+  void land() {
+    const auto s = std::move(flying.front());
+    flying.pop_front();
+    std::vector<sampled_id> results;
+    std::size_t at = 0;
+    for (const auto& [from, to] : s.copies) {
+      first.copy(from, to);
+      second.copy(from, to);
+    }
+    for (const auto& e : s.entries) {
+      if (s.refill) {
+        ++refills;
+        CHECK(s.ids.empty());
+        std::vector<token> ids;
+        for (int p = e.position; p < e.position + e.tokens; p += kv_block_tokens) {
+          const auto& tokens =
+              content.at(e.blocks.at(static_cast<std::size_t>(p / kv_block_tokens)));
+          ids.insert(ids.end(), tokens.begin(), tokens.end());
+        }
+        REQUIRE(second.run(e.position, ids, e.blocks));
+        continue;
+      }
+      const auto ids = std::span(s.ids).subspan(at, static_cast<std::size_t>(e.tokens));
+      at += ids.size();
+      computed += ids.size();
+      const auto hash = first.run(e.position, ids, e.blocks);
+      REQUIRE(hash);
+      REQUIRE(second.run(e.position, ids, e.blocks) == hash);
+      if (e.logits == 0)
+        continue;
+      const auto id = answers.at(e.sequence);
+      auto& tokens = known.at(id);
+      tokens.push_back(fake_token(*hash, 0, vocab));
+      results.push_back(
+          {e.sequence, tokens.back(), static_cast<int>(tokens.size()) == given.at(id) + most});
+    }
+    now += 1000;
+    REQUIRE(batcher->complete(s.number, results, now).error.empty());
+  }
+  bool form() {
+    auto s = batcher->next(now);
+    if (s)
+      flying.push_back(std::move(*s));
+    return s.has_value();
+  }
+
+  static constexpr int most = 30;
+  batcher_options options;
+  std::unique_ptr<step_batcher> batcher;
+  fake_kv first, second;
+  std::map<block_id, std::array<token, kv_block_tokens>> content;
+  std::map<sequence_id, std::vector<token>> known; // prompt and answer so far
+  std::map<sequence_id, int> given;
+  std::map<sequence_id, sequence_id> answers; // whose answer a life's sequence is
+  std::deque<planned_step> flying;
+  time_us now = 1'000'000;
+  std::uint64_t life = 0;
+  std::size_t refills = 0, computed = 0;
+};
+
+} // namespace
+
+TEST_CASE("a replica goes on with the KV that another left, once the new stage was filled") {
+  std::size_t refills = 0;
+  for (unsigned seed = 1; seed <= 300; ++seed) {
+    std::mt19937 random(seed);
+    const auto draw = [&](int low, int high) {
+      return std::uniform_int_distribution<int>(low, high)(random);
+    };
+    auto o = small(static_cast<std::uint32_t>(draw(12, 40)), draw(1, 3));
+    o.max_step_tokens = draw(16, 64);
+    lives l(o);
+    for (sequence_id id = 1; id <= 5; ++id) {
+      auto& tokens = l.known[id];
+      tokens.resize(static_cast<std::size_t>(draw(1, 100)));
+      std::iota(tokens.begin(), tokens.end(), draw(0, 1) * 1000); // beginnings are shared
+      l.given[id] = static_cast<int>(tokens.size());
+      l.submit(id, tokens, lives::most, id);
+    }
+    for (int i = 0; i < 4; ++i) {
+      for (int n = draw(1, 60); n > 0; --n)
+        if (draw(0, 1) == 0 || !l.form())
+          if (!l.flying.empty())
+            l.land();
+      l.end();
+    }
+    while (l.form() || !l.flying.empty())
+      if (l.flying.size() > 2 || draw(0, 1) == 0)
+        l.land();
+    INFO("seed " << seed);
+    for (const auto& [id, tokens] : l.known) {
+      std::vector<token> expected(tokens.begin(), tokens.begin() + l.given[id]);
+      for (int i = 0; i < lives::most; ++i)
+        expected.push_back(fake_token(fake_hash(expected), 0, vocab));
+      CHECK(tokens == expected);
+    }
+    CHECK(l.batcher->stats().free_blocks == o.blocks);
+    refills += l.refills;
+  }
+  CHECK(refills > 500);
+}
+
+TEST_CASE("of a long context the stages that were there compute nothing again") {
+  lives l(small(64, 3));
+  l.known[1] = request(1, 480, 1).tokens;
+  l.given[1] = 480;
+  l.submit(1, l.known[1], lives::most, 1);
+  while (l.known[1].size() < 482) {
+    while (l.form()) {
+    }
+    l.land();
+  }
+  l.computed = 0;
+  l.end();
+  while (l.known[1].size() < 483) {
+    while (l.form()) {
+    }
+    l.land();
+  }
+  CHECK(l.refills >= 7); // 64 tokens a step
+  CHECK(l.computed <= 2 * kv_block_tokens);
+}
