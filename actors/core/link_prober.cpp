@@ -1,6 +1,7 @@
 #include "actors/core/link_prober.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace hexgen::actors {
 namespace {
@@ -129,7 +130,12 @@ prober_effects link_prober::probe_reply(transport::peer_id peer, std::uint64_t i
 void link_prober::finish(link& l, std::uint64_t now_us, prober_effects& out) {
   const double small = static_cast<double>(l.best_small_us);
   const double big = std::max(1.0, static_cast<double>(l.best_big_us) - small);
-  l.last = {l.who.name, l.kind, small / 2, ballast_bytes * 8.0 / big / 1e3, true, {}};
+  link_result now{l.who.name, l.kind, small / 2, ballast_bytes * 8.0 / big / 1e3, true, {}};
+  if (l.measured && l.last.kind == l.kind) { // one round among many: a busy minute moves no plan
+    now.latency_us = std::midpoint(l.last.latency_us, now.latency_us);
+    now.bandwidth_gbps = std::midpoint(l.last.bandwidth_gbps, now.bandwidth_gbps);
+  }
+  l.last = std::move(now);
   l.measured = true;
   l.told_unreachable = false;
   l.next_round_us = now_us + again_us;

@@ -20,6 +20,7 @@ struct link_peer {
 struct link_result {
   std::string peer;
   transport::link_kind kind = transport::link_kind::tls;
+  /// Moving averages over the rounds.
   double latency_us = 0;     // one way: half of the fastest round trip
   double bandwidth_gbps = 0; // 10^9 bit/s, of pieces of `ballast_bytes`
   bool reachable = false;

@@ -42,6 +42,7 @@ TEST_CASE("latency is half of the fastest round trip, bandwidth that of the ball
   (void)a.directory({{"b", 1, "b:1"}}, start_us);
   auto effects = a.peer_up(peer(7, "b"), start_us);
   std::uint64_t now = start_us;
+  link_result last;
   const link_result* result = nullptr;
   for (int i = 0; i < link_prober::small_probes + link_prober::big_probes; ++i) {
     const auto* probe = first<send_probe>(effects);
@@ -61,6 +62,19 @@ TEST_CASE("latency is half of the fastest round trip, bandwidth that of the ball
   CHECK(result->latency_us == Approx(50));
   CHECK(result->bandwidth_gbps == Approx(link_prober::ballast_bytes * 8.0 / 1000 / 1e3));
   CHECK(a.results().size() == 1);
+  last = *result;
+
+  // A minute later it is measured anew, and half of what is found counts.
+  CHECK(first<send_probe>(a.tick(now + link_prober::again_us - 1)) == nullptr);
+  now += link_prober::again_us;
+  effects = a.tick(now);
+  while (const auto* probe = first<send_probe>(effects)) {
+    now += probe->ballast_bytes == 0 ? 300 : 1300;
+    effects = a.probe_reply(7, probe->id, now);
+  }
+  REQUIRE(first<link_result>(effects) != nullptr);
+  CHECK(first<link_result>(effects)->latency_us == Approx(100));
+  CHECK(first<link_result>(effects)->bandwidth_gbps == Approx(last.bandwidth_gbps));
 }
 
 TEST_CASE("a dial that fails is reported once and tried again later") {
