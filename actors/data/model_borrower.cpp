@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace hexgen::actors {
 namespace {
@@ -96,10 +97,17 @@ private:
   int fd_;
 };
 
+struct model_borrower::question {
+  proto::model_fetch what;
+  std::vector<transport::peer_id> from;
+
+  [[nodiscard]] transport::peer_id whom() const { return from.empty() ? source : from.back(); }
+};
+
 model_borrower::model_borrower(std::string digest, const fs::path& cache, asker ask,
-                               std::chrono::milliseconds patience)
+                               neighbours others, std::chrono::milliseconds patience)
     : digest_(std::move(digest)), folder_(cache / digest_), ask_(std::move(ask)),
-      patience_(patience) {
+      others_(std::move(others)), patience_(patience) {
   if (!plain_name(digest_))
     fail("model_reference.digest is not one");
 }
@@ -112,12 +120,12 @@ fs::path model_borrower::open() {
   fs::create_directories(folder_, error);
   if (error)
     fail(folder_.string() + ": " + error.message());
-  exchange(std::vector<proto::model_fetch>(1),
+  exchange(std::vector<question>(1),
            [this](std::size_t, const proto::model_piece& m, auto) { take_layout(m); });
   files_.clear();
   for (const auto& f : layout_.files)
     files_.push_back(std::make_unique<local_file>(folder_ / f.name, f.bytes));
-  fetch(layout_.skeleton, nullptr);
+  fetch(layout_.skeleton, {}, nullptr);
   return layout_.folder ? folder_ : folder_ / layout_.files.front().name;
 }
 
@@ -146,12 +154,12 @@ void model_borrower::bring(const compute::model_file& model, const compute::shar
                            const progress& tell) {
   const std::lock_guard turn(turn_);
   std::vector<const compute::tensor_view*> unsure;
-  std::vector<proto::model_fetch> questions;
+  std::vector<question> questions;
   for (const auto* t : compute::tensors_of(model, part)) {
     if (whole_.contains(t->name))
       continue;
     unsure.push_back(t);
-    questions.emplace_back().set_tensor(std::string(t->name));
+    questions.emplace_back().what.set_tensor(std::string(t->name));
   }
   std::vector<std::string> digests(unsure.size());
   exchange(std::move(questions), [&](std::size_t i, const proto::model_piece& m, auto) {
@@ -165,7 +173,7 @@ void model_borrower::bring(const compute::model_file& model, const compute::shar
   for (std::size_t i = 0; i < unsure.size(); ++i) {
     const auto place = compute::place_in_file(unsure[i]->bytes);
     if (!place) { // made from numbers, not read
-      whole_.emplace(unsure[i]->name);
+      mark_whole(unsure[i]->name, nullptr);
       continue;
     }
     const auto name = place->path.filename().string();
@@ -176,34 +184,78 @@ void model_borrower::bring(const compute::model_file& model, const compute::shar
     const auto index = static_cast<std::uint32_t>(file - layout_.files.begin());
     const compute::file_range range{index, place->offset, unsure[i]->bytes.size()};
     if (!files_[index]->has_hole(range.offset, range.bytes) && is_whole(i)) {
-      whole_.emplace(unsure[i]->name);
+      mark_whole(unsure[i]->name, &range);
       continue;
     }
     missing.push_back(range);
     fetched.push_back(i);
   }
-  fetch(missing, tell);
-  for (const std::size_t i : fetched) {
-    if (!is_whole(i))
-      fail("tensor " + std::string(unsure[i]->name) + " came with other bytes than its digest");
-    whole_.emplace(unsure[i]->name);
+  fetch(missing, others_ ? others_() : std::vector<transport::peer_id>(), tell);
+  // What a neighbour had damaged is fetched once more, from the source.
+  std::vector<std::size_t> wrong;
+  for (std::size_t i = 0; i < fetched.size(); ++i) {
+    if (is_whole(fetched[i]))
+      mark_whole(unsure[fetched[i]]->name, &missing[i]);
+    else
+      wrong.push_back(i);
+  }
+  for (const std::size_t i : wrong) {
+    const auto name = std::string(unsure[fetched[i]]->name);
+    if (others_)
+      fetch({missing[i]}, {}, nullptr);
+    if (!others_ || !is_whole(fetched[i]))
+      fail("tensor " + name + " came with other bytes than its digest");
+    mark_whole(name, &missing[i]);
   }
 }
 
-void model_borrower::fetch(const std::vector<compute::file_range>& ranges, const progress& tell) {
-  std::vector<proto::model_fetch> wanted;
+void model_borrower::mark_whole(std::string_view tensor, const compute::file_range* range) {
+  whole_.emplace(tensor);
+  if (range == nullptr)
+    return;
+  const std::lock_guard guard(mutex_);
+  held_[{range->file, range->offset}] = range->bytes;
+}
+
+bool model_borrower::holds(const compute::file_range& range) const {
+  const std::lock_guard guard(mutex_);
+  auto after = held_.upper_bound({range.file, range.offset});
+  if (after == held_.begin())
+    return false;
+  const auto& [place, bytes] = *--after;
+  const auto into = range.offset - place.second;
+  return place.first == range.file && into <= bytes && range.bytes <= bytes - into;
+}
+
+model_borrower::origin model_borrower::came_from() const {
+  const std::lock_guard guard(mutex_);
+  return came_from_;
+}
+
+void model_borrower::fetch(const std::vector<compute::file_range>& ranges,
+                           const std::vector<transport::peer_id>& others, const progress& tell) {
+  constexpr std::size_t most_neighbours = 4; // of one piece
+  std::vector<question> wanted;
+  std::size_t turn = 0; // tensors are shared out among the neighbours
   std::vector<compute::file_range> pieces;
   std::uint64_t total = 0, done = 0;
-  for (const auto& r : ranges)
+  for (const auto& r : ranges) {
+    std::vector<transport::peer_id> from;
+    for (std::size_t i = 0; i < std::min(others.size(), most_neighbours); ++i)
+      from.push_back(others[(turn + i) % others.size()]);
+    ++turn;
     for (std::uint64_t at = 0; at < r.bytes; at += piece_bytes) {
       const compute::file_range piece{r.file, r.offset + at, std::min(piece_bytes, r.bytes - at)};
-      auto& m = wanted.emplace_back();
+      auto& q = wanted.emplace_back();
+      q.from = from;
+      auto& m = q.what;
       m.set_file(layout_.files[r.file].name);
       m.set_offset(piece.offset);
       m.set_bytes(piece.bytes);
       pieces.push_back(piece);
       total += piece.bytes;
     }
+  }
   exchange(std::move(wanted),
            [&](std::size_t i, const proto::model_piece&, std::span<const std::byte> bytes) {
              if (bytes.size() != pieces[i].bytes)
@@ -216,8 +268,9 @@ void model_borrower::fetch(const std::vector<compute::file_range>& ranges, const
            });
 }
 
-/// Each question is asked until it is answered, a few at a time.
-void model_borrower::exchange(std::vector<proto::model_fetch> wanted, const taker& take) {
+/// Each question is asked until it is answered, a few at a time. A neighbour that refuses or is
+/// silent is asked no more for that piece; the source is asked again.
+void model_borrower::exchange(std::vector<question> wanted, const taker& take) {
   using clock = std::chrono::steady_clock;
   std::map<std::uint64_t, std::pair<std::size_t, clock::time_point>> waiting; // index, when asked
   // Answers that come later belong to nobody.
@@ -234,27 +287,36 @@ void model_borrower::exchange(std::vector<proto::model_fetch> wanted, const take
       std::unique_lock guard(mutex_);
       for (; waiting.size() < most_under_way && next < wanted.size(); ++next) {
         const auto id = next_id_++;
-        wanted[next].set_id(id);
-        wanted[next].set_digest(digest_);
+        wanted[next].what.set_id(id);
+        wanted[next].what.set_digest(digest_);
         waiting[id] = {next, {}};
-        answers_[id] = nullptr;
+        answers_[id] = {wanted[next].whom(), nullptr};
       }
-      for (auto& [id, answer] : answers_)
-        if (answer)
-          got[id] = std::move(answer);
+      for (auto& [id, a] : answers_)
+        if (a.frame)
+          got[id] = std::exchange(a.frame, nullptr);
       if (closed_)
         fail("this process is leaving");
       if (got.empty() && now - came_at > patience_)
         fail("no machine that has it answers");
-      for (const auto& [id, f] : got)
-        answers_.erase(id);
     }
     for (const auto& [id, f] : got) {
       came_at = now;
       proto::model_piece m;
       m.ParseFromString(f->head); // on_piece did
-      if (!m.error().empty())
-        fail(m.error());
+      auto& q = wanted[waiting[id].first];
+      if (!m.error().empty()) {
+        if (q.from.empty())
+          fail(m.error());
+        q.from.pop_back();
+        waiting[id].second = {}; // the next one is asked at once
+        continue;
+      }
+      {
+        const std::lock_guard guard(mutex_);
+        (q.from.empty() ? came_from_.source : came_from_.others) += f->payload.size();
+        answers_.erase(id);
+      }
       take(waiting[id].first, m, f->payload.bytes());
       waiting.erase(id);
     }
@@ -263,32 +325,41 @@ void model_borrower::exchange(std::vector<proto::model_fetch> wanted, const take
       if (now - std::max(question.second, came_at) <= patience_ / 4 &&
           question.second != clock::time_point{})
         continue;
+      auto& q = wanted[question.first];
+      if (question.second != clock::time_point{} && !q.from.empty())
+        q.from.pop_back();
       transport::frame f;
       f.type = proto::MODEL_FETCH;
-      f.head = wanted[question.first].SerializeAsString();
-      if (ask_(std::move(f)))
+      f.head = q.what.SerializeAsString();
+      {
+        const std::lock_guard guard(mutex_);
+        answers_[id].from = q.whom();
+      }
+      if (ask_(q.whom(), f))
         question.second = now;
+      else if (!q.from.empty())
+        q.from.pop_back();
     }
     std::unique_lock guard(mutex_);
     const auto any = [&] {
       return closed_ || std::any_of(answers_.begin(), answers_.end(),
-                                    [](const auto& a) { return a.second != nullptr; });
+                                    [](const auto& a) { return a.second.frame != nullptr; });
     };
     if (got.empty())
       came_.wait_for(guard, std::chrono::milliseconds(100), any);
   }
 }
 
-void model_borrower::on_piece(std::shared_ptr<const transport::frame> f) {
+void model_borrower::on_piece(transport::peer_id from, std::shared_ptr<const transport::frame> f) {
   proto::model_piece m;
   if (!m.ParseFromString(f->head))
     return;
   {
     const std::lock_guard guard(mutex_);
     const auto waits = answers_.find(m.id());
-    if (waits == answers_.end() || waits->second)
+    if (waits == answers_.end() || waits->second.frame || waits->second.from != from)
       return;
-    waits->second = std::move(f);
+    waits->second.frame = std::move(f);
   }
   came_.notify_all();
 }

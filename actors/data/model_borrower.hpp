@@ -37,13 +37,19 @@ namespace hexgen::actors {
 /// call fetches at a time.
 class model_borrower {
 public:
-  /// Sends a frame to a machine that lends the model; false: none is connected now.
-  using asker = std::function<bool(transport::frame)>;
+  /// Of who has the whole model, the coordinator's machine: its digests are what decides.
+  static constexpr transport::peer_id source = 0;
+  /// Sends a frame to `source` or to one of `others`; false: it is not connected now.
+  using asker = std::function<bool(transport::peer_id, transport::frame)>;
+  /// Machines that may hold some of the tensors. They are asked first, so that the source's link
+  /// is not what all wait for; what they lend is compared as well.
+  using neighbours = std::function<std::vector<transport::peer_id>()>;
   /// done, total
   using progress = std::function<void(std::uint64_t, std::uint64_t)>;
 
   /// `digest`: of the model wanted. Gives up when nothing has come for `patience`.
   model_borrower(std::string digest, const std::filesystem::path& cache, asker ask,
+                 neighbours others = {},
                  std::chrono::milliseconds patience = std::chrono::seconds(20));
 
   ~model_borrower();
@@ -57,8 +63,15 @@ public:
   /// std::runtime_error.
   void bring(const compute::model_file& model, const compute::shard& part, const progress& tell);
 
-  /// A MODEL_PIECE; any thread.
-  void on_piece(std::shared_ptr<const transport::frame> f);
+  /// A MODEL_PIECE that `from` sent; any thread.
+  void on_piece(transport::peer_id from, std::shared_ptr<const transport::frame> f);
+  /// Whether a tensor that is here, and was compared, has these bytes; any thread.
+  [[nodiscard]] bool holds(const compute::file_range& range) const;
+  /// Bytes that came so far.
+  struct origin {
+    std::uint64_t source = 0, others = 0;
+  };
+  [[nodiscard]] origin came_from() const;
   /// Calls that wait, and later ones, throw.
   void close();
 
@@ -66,13 +79,18 @@ private:
   using taker =
       std::function<void(std::size_t, const proto::model_piece&, std::span<const std::byte>)>;
   struct local_file;
-  void exchange(std::vector<proto::model_fetch> wanted, const taker& take);
+  /// A question and whom to ask before the source, the last one first.
+  struct question;
+  void exchange(std::vector<question> wanted, const taker& take);
+  void mark_whole(std::string_view tensor, const compute::file_range* range);
   void take_layout(const proto::model_piece& m);
-  void fetch(const std::vector<compute::file_range>& ranges, const progress& tell);
+  void fetch(const std::vector<compute::file_range>& ranges,
+             const std::vector<transport::peer_id>& others, const progress& tell);
 
   const std::string digest_;
   const std::filesystem::path folder_;
   const asker ask_;
+  const neighbours others_;
   const std::chrono::milliseconds patience_;
 
   std::mutex turn_; // of the calls that fetch; guards what follows up to the next mutex
@@ -80,10 +98,16 @@ private:
   std::vector<std::unique_ptr<local_file>> files_;
   std::set<std::string, std::less<>> whole_; // tensors that are here and compared
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable came_;
   std::uint64_t next_id_ = 1;
-  std::map<std::uint64_t, std::shared_ptr<const transport::frame>> answers_; // null: not yet
+  struct answer {
+    transport::peer_id from = source;              // who was asked last
+    std::shared_ptr<const transport::frame> frame; // null: not yet
+  };
+  std::map<std::uint64_t, answer> answers_;
+  std::map<std::pair<std::uint32_t, std::uint64_t>, std::uint64_t> held_; // file, offset -> bytes
+  origin came_from_;
   bool closed_ = false;
 };
 

@@ -4,6 +4,7 @@
 #include "compute/model_digest.hpp"
 #include "transport/proto/hexgen.pb.h"
 
+#include <algorithm>
 #include <chrono>
 #include <stdexcept>
 
@@ -17,9 +18,9 @@ constexpr std::chrono::milliseconds full_queue_nap{5};
 
 model_lender::model_lender(transport::fabric& fabric,
                            std::shared_ptr<const compute::model_file> model,
-                           const std::filesystem::path& path, std::string digest)
+                           const std::filesystem::path& path, std::string digest, shelf holds)
     : fabric_(fabric), model_(std::move(model)), digest_(std::move(digest)),
-      layout_(compute::layout_of(*model_, path)) {
+      layout_(compute::layout_of(*model_, path)), holds_(std::move(holds)) {
   for (const auto& f : layout_.files) {
     const auto mapped = compute::mapped_file::open(layout_.folder ? path / f.name : path);
     files_[f.name] = {mapped, mapped->bytes()};
@@ -89,9 +90,17 @@ transport::frame model_lender::answer(const std::string& head) {
     if (asked.bytes() > most_piece_bytes || asked.offset() > bytes.size() ||
         asked.bytes() > bytes.size() - asked.offset())
       return refuse("model_fetch: bytes past the file's end, or more than 1 MiB");
+    const auto index = static_cast<std::uint32_t>(
+        std::find_if(layout_.files.begin(), layout_.files.end(),
+                     [&](const auto& f) { return f.name == asked.file(); }) -
+        layout_.files.begin());
+    if (holds_ && !holds_({index, asked.offset(), asked.bytes()}))
+      return refuse("model_fetch: these bytes are not here");
     // The frame holds the mapping, not a copy.
     out.payload = {std::make_shared<transport::buffer>(file->second),
                    bytes.subspan(asked.offset(), asked.bytes())};
+  } else if (holds_) {
+    return refuse("model_fetch: the whole model is not here");
   } else if (!asked.tensor().empty()) {
     const auto* tensor = model_->find(asked.tensor());
     if (tensor == nullptr)

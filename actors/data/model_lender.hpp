@@ -6,6 +6,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,10 +19,13 @@ namespace hexgen::actors {
 /// Thread-safe. Answers on a thread of its own, since it may wait for the disk.
 class model_lender {
 public:
-  /// `path`: where `model` was opened from; `digest`: its model_digest. `fabric` outlives this.
-  /// Throws compute::file_error when the files cannot be read.
+  /// Whether these bytes of the files are here; any thread.
+  using shelf = std::function<bool(const compute::file_range&)>;
+
+  /// `path`: where `model` was opened from; `digest`: its model_digest. `holds` empty: all of it is
+  /// here. `fabric` outlives this. Throws compute::file_error when the files cannot be read.
   model_lender(transport::fabric& fabric, std::shared_ptr<const compute::model_file> model,
-               const std::filesystem::path& path, std::string digest);
+               const std::filesystem::path& path, std::string digest, shelf holds = {});
   ~model_lender();
   model_lender(const model_lender&) = delete;
   model_lender& operator=(const model_lender&) = delete;
@@ -40,6 +44,7 @@ private:
   const std::shared_ptr<const compute::model_file> model_;
   const std::string digest_;
   const compute::model_layout layout_;
+  const shelf holds_;
   std::map<std::string, transport::buffer> files_;    // mapped, by name
   std::map<std::string, std::string> tensor_digests_; // so far; the thread's
   std::mutex mutex_;

@@ -2,6 +2,7 @@
 
 #include "actors/core/coordinator_state.hpp"
 #include "actors/data/model_borrower.hpp"
+#include "actors/data/model_lender.hpp"
 #include "actors/data/node_links.hpp"
 #include "actors/shell/clock.hpp"
 #include "actors/shell/fabric_gate.hpp"
@@ -14,6 +15,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <set>
 #include <thread>
 
 namespace hexgen::actors {
@@ -26,6 +28,8 @@ struct opened_model {
   std::shared_ptr<const compute::model_file> file;
   std::shared_ptr<const compute::tokenizer> tokens;
   std::shared_ptr<model_borrower> borrower; // null: the machine has the whole model
+  std::shared_ptr<model_lender> lender;     // to the other agents; null: not open yet
+  std::set<transport::peer_id> neighbours;  // agents that are connected
 };
 
 /// One life of an agent: from one incarnation to the next.
@@ -132,8 +136,15 @@ private:
         file = model_.file;
         borrower = model_.borrower;
       }
-      if (borrower)
+      if (borrower) {
+        const auto before = borrower->came_from();
         borrower->bring(*file, part, progress());
+        const auto after = borrower->came_from();
+        if (after.source + after.others > before.source + before.others)
+          log_("event=fetched from_coordinator_bytes=" +
+               std::to_string(after.source - before.source) +
+               " from_agents_bytes=" + std::to_string(after.others - before.others));
+      }
       return file;
     };
     p.tokens = [this] {
@@ -158,9 +169,16 @@ private:
     if (path.empty()) {
       log_("event=model_not_here source=" + served.source + " fetching_from=" + coordinator_name);
       borrower = std::make_shared<model_borrower>(
-          served.digest, fetched_models(), [this](transport::frame f) {
-            const transport::peer_id to = coordinator_;
+          served.digest, fetched_models(),
+          [this](transport::peer_id to, transport::frame f) {
+            if (to == model_borrower::source)
+              to = coordinator_;
             return to != 0 && fabric_->send(to, std::move(f)) == transport::send_result::accepted;
+          },
+          [this] {
+            const std::lock_guard guard(model_.mutex);
+            return std::vector<transport::peer_id>(model_.neighbours.begin(),
+                                                   model_.neighbours.end());
           });
       {
         const std::lock_guard guard(model_.mutex);
@@ -173,7 +191,12 @@ private:
       throw std::runtime_error(path.string() + " is not the model that the cluster serves (" +
                                served.name + ")");
     auto tokens = compute::open_tokenizer(path);
+    model_lender::shelf holds;
+    if (borrower)
+      holds = [borrower](const compute::file_range& r) { return borrower->holds(r); };
+    auto lender = std::make_shared<model_lender>(*fabric_, file, path, served.digest, holds);
     const std::lock_guard guard(model_.mutex);
+    model_.lender = std::move(lender);
     model_.file = std::move(file);
     model_.tokens = std::move(tokens);
   }
@@ -192,9 +215,11 @@ private:
   }
 
   void stop_fetching() {
+    std::shared_ptr<model_lender> lender; // its thread's end is waited for outside the lock
     const std::lock_guard guard(model_.mutex);
     if (model_.borrower)
       model_.borrower->close();
+    lender.swap(model_.lender);
   }
 
   [[nodiscard]] bool left() const {
@@ -229,13 +254,23 @@ private:
     switch (e.what) {
     case fabric_event::kind::up:
       links_.up(e.peer);
-      if (e.peer.name == coordinator_name && e.peer.role == transport::peer_role::node)
-        coordinator_ = e.peer.id;
+      if (e.peer.role == transport::peer_role::node) {
+        if (e.peer.name == coordinator_name) {
+          coordinator_ = e.peer.id;
+        } else {
+          const std::lock_guard guard(model_.mutex);
+          model_.neighbours.insert(e.peer.id);
+        }
+      }
       break;
     case fabric_event::kind::down:
       links_.down(e.peer);
       if (e.peer.id == coordinator_)
         coordinator_ = 0;
+      {
+        const std::lock_guard guard(model_.mutex);
+        model_.neighbours.erase(e.peer.id);
+      }
       replicas_.peer_lost(e.peer.id);
       break;
     case fabric_event::kind::dial_failed:
@@ -259,8 +294,22 @@ private:
         return;
       case proto::MODEL_PIECE: {
         const std::lock_guard guard(model_.mutex);
-        if (model_.borrower && e.peer.id == coordinator_)
-          model_.borrower->on_piece(std::move(e.frame));
+        if (model_.borrower)
+          model_.borrower->on_piece(e.peer.id == coordinator_ ? model_borrower::source : e.peer.id,
+                                    std::move(e.frame));
+        return;
+      }
+      case proto::MODEL_FETCH: {
+        std::shared_ptr<model_lender> lender;
+        {
+          const std::lock_guard guard(model_.mutex);
+          lender = model_.lender;
+        }
+        // Who does not lend is asked no more, and silence would be waited for.
+        if (lender)
+          lender->on_fetch(e.peer.id, std::move(e.frame));
+        else
+          refuse_to_lend(e);
         return;
       }
       default:
@@ -268,6 +317,17 @@ private:
       }
     }
     tell(std::move(e));
+  }
+
+  void refuse_to_lend(const fabric_event& e) {
+    proto::model_fetch asked;
+    proto::model_piece piece;
+    if (!asked.ParseFromString(e.frame->head))
+      return;
+    piece.set_id(asked.id());
+    piece.set_error("the model is not open here");
+    fabric_->send(e.peer.id,
+                  {transport::traffic::bulk, proto::MODEL_PIECE, piece.SerializeAsString(), {}});
   }
 
   // On the transport thread, so that a probe measures the link and no mailbox.

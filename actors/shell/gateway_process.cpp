@@ -52,7 +52,7 @@ public:
       } else if (e.frame->type == proto::MODEL_PIECE) {
         const std::lock_guard guard(mutex_);
         if (borrower_)
-          borrower_->on_piece(e.frame);
+          borrower_->on_piece(model_borrower::source, e.frame);
       }
     }
   }
@@ -76,7 +76,8 @@ public:
   /// The path of what a gateway reads of the model, which is not its weights.
   std::filesystem::path fetch(const wire::model_reference& model) {
     const auto borrower = std::make_shared<model_borrower>(
-        model.digest, fetched_models(), [this](transport::frame f) { return send(std::move(f)); });
+        model.digest, fetched_models(),
+        [this](transport::peer_id, transport::frame f) { return send(std::move(f)); });
     {
       const std::lock_guard guard(mutex_);
       borrower_ = borrower;

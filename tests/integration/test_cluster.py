@@ -82,9 +82,11 @@ class Layouts(unittest.TestCase):
             with harness.Cluster(agents=(), source=str(source), environment={"XDG_CACHE_HOME": folder},
                                  serve=("--stages", "1,1", "--layers", "18,12")) as cluster:
                 source.unlink()  # agents look there first
+                agents = {}
                 for i in (1, 2):
                     cluster.environment = {**cluster.environment, "XDG_CACHE_HOME": f"{folder}/{i}"}
-                    cluster.run(f"a{i}", "join", cluster.fabric, "--name", f"a{i}", "--device", "cpu:threads=1")
+                    agents[i] = cluster.run(f"a{i}", "join", cluster.fabric, "--name", f"a{i}", "--device",
+                                            "cpu:threads=1")
                 harness.wait_for(lambda: cluster.running() and cluster.get("/health").status == 200,
                                  harness.START_S, cluster.tails)
                 answers = [text_of(cluster.streamed("/v1/completions", body)) for body in (BODY, SEEDED)]
@@ -97,6 +99,17 @@ class Layouts(unittest.TestCase):
                     copies = list(pathlib.Path(folder, str(i)).rglob("only-here.gguf"))
                     self.assertEqual(len(copies), 1)
                     self.assertLess(copies[0].stat().st_blocks * 512, 0.9 * copies[0].stat().st_size)
+                # Who takes the first one's place fetches nothing that the second holds from the coordinator.
+                cluster.environment = {**cluster.environment, "XDG_CACHE_HOME": f"{folder}/3"}
+                third = cluster.run("a3", "join", cluster.fabric, "--name", "a3", "--device", "cpu:threads=1")
+                harness.wait_for(lambda: ("a3", "ready") in [(n["name"], n["state"]) for n in cluster.cluster()["nodes"]],
+                                 harness.START_S, cluster.tails)
+                cluster.command("drain", "a2", "--address", cluster.fabric)
+                found = harness.wait_for(lambda: re.search(
+                    r"event=fetched from_coordinator_bytes=(\d+) from_agents_bytes=(\d+)", third.text()),
+                    harness.START_S, cluster.tails)
+                self.assertGreater(int(found[2]), int(found[1]), found[0])
+                self.assertEqual(text_of(cluster.streamed("/v1/completions", BODY)), answers[0])
         with harness.Cluster(agents=("cpu:threads=1",)) as cluster:
             self.assertEqual(answers, [text_of(cluster.streamed("/v1/completions", body)) for body in (BODY, SEEDED)])
 

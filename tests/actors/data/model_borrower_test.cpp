@@ -22,12 +22,12 @@ namespace {
 /// Brings the lender's answers to a borrower, as the test wants them.
 class lending_fabric final : public transport::fabric {
 public:
-  std::function<void(transport::frame)> deliver;
+  std::function<void(transport::peer_id, transport::frame)> deliver;
   std::function<void(proto::model_piece&, transport::frame&)> alter; // before it is delivered
   int lose_every = 0;
   std::atomic<std::uint64_t> payload_bytes{0};
 
-  transport::send_result send(transport::peer_id, transport::frame f) override {
+  transport::send_result send(transport::peer_id to, transport::frame f) override {
     if (lose_every != 0 && ++sent_ % lose_every == 0)
       return transport::send_result::accepted;
     payload_bytes += f.payload.size();
@@ -37,7 +37,7 @@ public:
       alter(m, f);
       f.head = m.SerializeAsString();
     }
-    deliver(std::move(f));
+    deliver(to, std::move(f));
     return transport::send_result::accepted;
   }
   void start() override {}
@@ -74,21 +74,29 @@ struct two_machines {
   void begin(std::chrono::milliseconds patience) {
     borrower.emplace(
         digest, ours.path(),
-        [this](transport::frame f) {
+        [this](transport::peer_id to, transport::frame f) {
           if (deaf)
             return true;
-          lender->on_fetch(1, std::make_shared<const transport::frame>(std::move(f)));
+          // The number that it is asked under comes back with its answer.
+          auto& asked = to == model_borrower::source ? lender : neighbour;
+          asked->on_fetch(to, std::make_shared<const transport::frame>(std::move(f)));
           return true;
         },
+        [this] {
+          return neighbour ? std::vector<transport::peer_id>{2} : std::vector<transport::peer_id>();
+        },
         patience);
-    link.deliver = [this](transport::frame f) {
-      borrower->on_piece(std::make_shared<const transport::frame>(std::move(f)));
+    link.deliver = [this](transport::peer_id from, transport::frame f) {
+      borrower->on_piece(from, std::make_shared<const transport::frame>(std::move(f)));
     };
   }
   [[nodiscard]] compute::shard part(int first, int layers) const {
     return compute::make_shards(model->config(), first, layers, {1.0})[0];
   }
-  ~two_machines() { lender.reset(); } // its thread uses what is below
+  ~two_machines() { // their threads use what is below
+    lender.reset();
+    neighbour.reset();
+  }
 
   temporary_folder theirs, ours;
   std::filesystem::path path;
@@ -97,7 +105,7 @@ struct two_machines {
   std::string digest;
   bool deaf = false;
   std::optional<model_borrower> borrower;
-  std::optional<model_lender> lender;
+  std::optional<model_lender> lender, neighbour; // the neighbour is asked first
 };
 
 bool same(const compute::tensor_view& a, const compute::tensor_view& b) {
@@ -205,6 +213,63 @@ TEST_CASE("weights other than the lender's digest says are refused") {
   CHECK(same(*two.model->find("blk.1.ffn_up.weight"), *copy->find("blk.1.ffn_up.weight")));
 }
 
+TEST_CASE("what a neighbour holds comes from it, and the rest from the source") {
+  two_machines two;
+  // It has fetched the first two layers itself.
+  temporary_folder its;
+  std::optional<model_borrower> other;
+  other.emplace(two.digest, its.path(), [&](transport::peer_id, transport::frame f) {
+    two.lender->on_fetch(0, std::make_shared<const transport::frame>(std::move(f)));
+    return true;
+  });
+  const auto mine = two.link.deliver;
+  two.link.deliver = [&](transport::peer_id from, transport::frame f) {
+    other->on_piece(from, std::make_shared<const transport::frame>(std::move(f)));
+  };
+  const auto its_path = other->open();
+  const auto its_copy = compute::open_model(its_path);
+  other->bring(*its_copy, two.part(0, 2), {});
+  two.link.deliver = mine;
+  const auto copy = compute::open_model(two.borrower->open());
+  const auto before = two.borrower->came_from();
+  CHECK(before.others == 0);
+  two.neighbour.emplace(two.link, its_copy, its_path, two.digest,
+                        [&](const compute::file_range& r) { return other->holds(r); });
+
+  SECTION("each part from where it is") {
+    two.borrower->bring(*copy, two.part(1, 2), {});
+    const auto after = two.borrower->came_from();
+    CHECK(after.others > 0);
+    CHECK(after.source > before.source); // layer 2
+    for (const auto* t : compute::tensors_of(*two.model, two.part(1, 2)))
+      CHECK(same(*t, *copy->find(t->name)));
+  }
+  SECTION("what it has damaged comes from the source after all") {
+    two.link.deliver = [&](transport::peer_id from, transport::frame f) {
+      if (from == 2 && !f.payload.empty()) {
+        std::vector<std::byte> bytes(f.payload.bytes().begin(), f.payload.bytes().end());
+        bytes.back() ^= std::byte{1};
+        f.payload = transport::buffer::copy_of(bytes);
+      }
+      mine(from, std::move(f));
+    };
+    two.borrower->bring(*copy, two.part(1, 1), {});
+    CHECK(two.borrower->came_from().source > before.source);
+    for (const auto* t : compute::tensors_of(*two.model, two.part(1, 1)))
+      CHECK(same(*t, *copy->find(t->name)));
+  }
+  SECTION("an answer that somebody else gives is none") {
+    two.link.deliver = [&](transport::peer_id from, transport::frame f) {
+      if (from == 2)
+        two.borrower->on_piece(9, std::make_shared<const transport::frame>(f));
+      mine(from, std::move(f));
+    };
+    two.borrower->bring(*copy, two.part(0, 1), {});
+    CHECK(two.borrower->came_from().source == before.source);
+  }
+  two.neighbour.reset();
+}
+
 TEST_CASE("a layout that no model has is refused before anything is written") {
   two_machines two;
   const auto open_with = [&](std::function<void(proto::model_piece&)> change) {
@@ -241,7 +306,7 @@ TEST_CASE("a lender gives nothing but the model's files") {
   two_machines two;
   std::mutex mutex;
   std::vector<proto::model_piece> answers;
-  two.link.deliver = [&](transport::frame f) {
+  two.link.deliver = [&](transport::peer_id, transport::frame f) {
     const std::lock_guard guard(mutex);
     answers.emplace_back().ParseFromString(f.head);
   };
