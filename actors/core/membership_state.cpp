@@ -286,7 +286,15 @@ membership_changes membership_state::progress(const std::string& node, time_ms n
 membership_changes membership_state::tick(time_ms now) {
   membership_changes out;
   std::vector<std::pair<std::string, std::string>> leaving;
+  // While this process stood still it heard nobody: that is no silence of theirs.
+  constexpr time_ms own_stall_ms = 400;
+  const time_ms since = ticked_ms_ == 0 ? 0 : now - std::min(now, ticked_ms_);
+  const time_ms stall = since > own_stall_ms ? since : 0;
+  ticked_ms_ = now;
   for (auto& [name, m] : members_) {
+    m.heard_ms = std::min(now, m.heard_ms + stall);
+    if (m.peer == 0)
+      m.suspect_ms = std::min(now, m.suspect_ms + stall);
     const auto silent = now - std::min(now, m.heard_ms);
     if (m.peer == 0) {
       if (now - std::min(now, m.suspect_ms) >= times_.redial_ms)

@@ -130,6 +130,7 @@ private:
   std::map<std::string, member> members_;
   std::map<std::string, std::uint64_t> ghosts_; // last incarnation declared gone, by name
   std::map<std::string, std::vector<time_ms>> departures_;
+  time_ms ticked_ms_ = 0;
 };
 
 } // namespace hexgen::actors

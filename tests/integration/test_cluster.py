@@ -169,7 +169,7 @@ class Loss(unittest.TestCase):
         self.lose(BODY, signal.SIGSTOP, 9)
 
     def test_without_a_plan_left_the_stream_ends_with_an_error(self):
-        with harness.Cluster(agents=("cpu:threads=1",), serve=()) as cluster:
+        with harness.Cluster(agents=("cpu:threads=1",), serve=("--recovery-wait", "3")) as cluster:
             stream = cluster.stream("/v1/completions", {**BODY, "max_tokens": 400})
             payloads = []
             for payload in stream.payloads():

@@ -141,6 +141,26 @@ TEST_CASE("a frozen node is suspect after a second, and a ghost when it wakes la
   CHECK(frozen->left.find("ghost") != std::string::npos);
 }
 
+TEST_CASE("a coordinator that stood still blames nobody for its silence") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.add("b", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto generation = c.serving()->where.generation;
+  c.now_us += 60'000'000; // the whole machine slept, say
+  c.run_ms(700);
+  CHECK_FALSE(c.logged("event=node_suspect"));
+  REQUIRE(c.serving() != nullptr);
+  CHECK(c.serving()->where.generation == generation);
+  // Whoever stays silent after that is noticed as before.
+  c.nodes.at("a").frozen = true;
+  c.nodes.at("b").frozen = true;
+  c.run_ms(1400);
+  CHECK(c.logged("event=node_suspect node=a"));
+  CHECK(c.logged("event=node_suspect node=b"));
+}
+
 TEST_CASE("a node that was frozen for a moment is a member again without what it lost") {
   fake_cluster c;
   c.add("a", {{150, 100}});
