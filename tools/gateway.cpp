@@ -23,7 +23,6 @@ struct gateway_flags {
 
 int gateway(const gateway_flags& f) {
   actors::stop_signal stop; // before any thread
-  const auto coordinator = parse_address(f.join);
   if (f.api_key.empty() && !is_loopback(f.host))
     throw usage_error("an address that others can reach (" + f.host +
                       ") needs a client's secret: give --api-key or HEXGEN_API_KEY");
@@ -35,7 +34,7 @@ int gateway(const gateway_flags& f) {
   o.fabric.api_key = f.api_key;
   o.fabric.listen_host = f.fabric_host;
   o.fabric.listen_port = f.fabric_port;
-  o.coordinator = coordinator.text();
+  o.coordinator = text_of(parse_addresses(f.join));
   o.http.host = f.host;
   o.http.port = static_cast<std::uint16_t>(f.port);
   o.http.cors_origins = f.cors;

@@ -37,7 +37,8 @@ struct join_flags {
 
 int join(const join_flags& f) {
   actors::stop_signal stop; // before any thread
-  const auto coordinator = parse_address(f.address);
+  const auto coordinators = parse_addresses(f.address);
+  const auto& coordinator = coordinators.front();
   actors::agent_process_options o;
   f.fabric.fill(o.fabric);
   o.fabric.name = f.name.empty() ? host_name() : f.name;
@@ -47,7 +48,7 @@ int join(const join_flags& f) {
                          : is_loopback(coordinator.host) ? "127.0.0.1"
                                                          : local_address_towards(coordinator.host);
   o.fabric.listen_port = f.port;
-  o.coordinator = coordinator.text();
+  o.coordinator = text_of(coordinators);
   o.model_path = f.model;
   o.price_per_hour = f.price;
   const auto devices = f.devices.empty() ? default_devices() : f.devices;
@@ -72,7 +73,10 @@ void add_join(CLI::App& app, action& chosen) {
       "join", "Add this machine to a cluster: measures its devices and links and runs the stages "
               "that it is given");
   auto env = [](CLI::Option* o) { return with_environment(o)->capture_default_str(); };
-  verb->add_option("ADDRESS", f->address, "HOST:PORT of hexgen serve's fabric")->required();
+  verb->add_option(
+          "ADDRESS", f->address,
+          "HOST:PORT of hexgen serve's fabric; of those that stand by too, as A:7600,B:7600")
+      ->required();
   env(verb->add_option("--name", f->name,
                        "The node's name, unique in the cluster (default: host "
                        "name)"));

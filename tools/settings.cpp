@@ -180,6 +180,23 @@ host_port parse_address(const std::string& text) {
   return out;
 }
 
+std::vector<host_port> parse_addresses(const std::string& text) {
+  std::vector<host_port> out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const auto end = std::min(text.find(',', at), text.size());
+    out.push_back(parse_address(text.substr(at, end - at)));
+    at = end + 1;
+  }
+  return out;
+}
+
+std::string text_of(const std::vector<host_port>& addresses) {
+  std::string out;
+  for (const auto& a : addresses)
+    out += (out.empty() ? "" : ",") + a.text();
+  return out;
+}
+
 std::string local_address_towards(const std::string& host) {
   addrinfo hints{}, *found = nullptr;
   hints.ai_family = AF_INET;

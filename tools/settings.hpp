@@ -34,7 +34,8 @@ struct parsed_device {
   actors::device_options options;
   std::string description; // for people
 };
-/// "cpu", "cpu:threads=2,memory=2GiB,speed=0.5", "cuda:0,memory=40GiB,weights=fp8". Throws usage_error.
+/// "cpu", "cpu:threads=2,memory=2GiB,speed=0.5", "cuda:0,memory=40GiB,weights=fp8". Throws
+/// usage_error.
 [[nodiscard]] parsed_device parse_device(const std::string& text, std::uint32_t index);
 /// Throws usage_error when this program has no CUDA backend, std::runtime_error when the machine
 /// has no such GPU; both say what to do. Makes no CUDA context.
@@ -53,6 +54,9 @@ struct host_port {
   [[nodiscard]] std::string text() const { return host + ":" + std::to_string(port); }
 };
 [[nodiscard]] host_port parse_address(const std::string& text);
+/// Several with commas between them; at least one.
+[[nodiscard]] std::vector<host_port> parse_addresses(const std::string& text);
+[[nodiscard]] std::string text_of(const std::vector<host_port>& addresses);
 /// The address of this machine that packets to `host` leave from.
 [[nodiscard]] std::string local_address_towards(const std::string& host);
 [[nodiscard]] std::string host_name();

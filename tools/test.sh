@@ -98,7 +98,7 @@ PYTHON
 
 install() {
   local clang
-  install_packages "${packages[@]}" clang git
+  install_packages "${packages[@]}" clang git etcd-server
   clang="$(clang --version 2> /dev/null | sed -n 's/.*version \([0-9]*\).*/\1/p' | head -1)"
   # The sanitizers' run-time is a package of its own since clang 14.
   [[ -n "$clang" ]] && install_packages "libclang-rt-$clang-dev"

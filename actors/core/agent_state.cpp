@@ -63,12 +63,13 @@ compute::kv_type kv_type_of(const std::string& text) {
 }
 
 agent_state::agent_state(agent_options options)
-    : options_(std::move(options)), links_(options_.name), rates_(options_.devices.size()) {}
+    : options_(std::move(options)), links_(options_.name), addresses_(options_.coordinator),
+      rates_(options_.devices.size()) {}
 
 agent_effects agent_state::start(std::uint64_t now_us) {
   agent_effects out;
   dial_at_us_ = now_us + lost_dial_us;
-  out.emplace_back(agent_do::dial{options_.coordinator});
+  out.emplace_back(agent_do::dial{addresses_.now()});
   return out;
 }
 
@@ -160,7 +161,8 @@ agent_effects agent_state::peer_down(const transport::peer_info& peer, const std
 agent_effects agent_state::dial_failed(const std::string& address, const std::string& why,
                                        std::uint64_t now_us) {
   agent_effects out;
-  if (address == options_.coordinator && coordinator_ == 0) {
+  if (address == addresses_.now() && coordinator_ == 0) {
+    addresses_.turn();
     // Said once, then now and then: no start order is needed.
     if (failed_dials_ % 16 == 0)
       out.emplace_back(agent_do::log{"event=coordinator_unreachable address=" + address +
@@ -354,7 +356,7 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
   if (coordinator_ == 0) {
     if (now_us >= dial_at_us_) {
       dial_at_us_ = now_us + lost_dial_us;
-      out.emplace_back(agent_do::dial{options_.coordinator});
+      out.emplace_back(agent_do::dial{addresses_.now()});
     }
   } else if (join_at_us_ != 0 && now_us >= join_at_us_) {
     join_at_us_ = 0;

@@ -2,6 +2,7 @@
 // is away.
 #pragma once
 
+#include "actors/core/coordinator_addresses.hpp"
 #include "actors/core/link_prober.hpp"
 #include "actors/core/placement.hpp"
 #include "actors/core/replica_state.hpp"
@@ -29,7 +30,7 @@ namespace hexgen::actors {
 struct agent_options {
   std::string name;
   std::uint64_t incarnation = 0;
-  std::string coordinator; // host:port
+  std::string coordinator; // host:port, or several: coordinator_addresses
   std::string address;     // where other nodes can dial this one
   std::string zone;
   double price_per_hour = 0;
@@ -182,6 +183,7 @@ private:
 
   agent_options options_;
   link_prober links_;
+  coordinator_addresses addresses_;
   transport::peer_id coordinator_ = 0; // connected peer; 0: none
   bool joined_ = false, leaving_ = false;
   bool draining_ = false; // as the coordinator said last

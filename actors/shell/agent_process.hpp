@@ -12,7 +12,7 @@ namespace hexgen::actors {
 
 struct agent_process_options {
   transport::fabric_options fabric; // name, listen address, token, zone, wake-up
-  std::string coordinator;          // host:port
+  std::string coordinator;          // host:port, or several: coordinator_addresses
   std::string model_path;           // where this machine has the model; empty: ask the cluster
   double price_per_hour = 0;
   std::vector<device_options> devices;

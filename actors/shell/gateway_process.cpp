@@ -1,5 +1,6 @@
 #include "actors/shell/gateway_process.hpp"
 
+#include "actors/core/coordinator_addresses.hpp"
 #include "actors/core/coordinator_state.hpp"
 #include "actors/data/model_borrower.hpp"
 #include "actors/shell/clock.hpp"
@@ -19,11 +20,11 @@ namespace {
 class coordinator_link {
 public:
   coordinator_link(const gateway_process_options& options, event_log log)
-      : options_(options), log_(log) {}
+      : options_(options), log_(log), addresses_(options.coordinator) {}
 
   void begin(transport::fabric& fabric) {
     fabric_ = &fabric;
-    fabric.dial(options_.coordinator);
+    fabric.dial(addresses_.now());
   }
 
   /// Transport thread.
@@ -39,9 +40,9 @@ public:
       failures_ = 0;
     } else if (e.what == fabric_event::kind::down && e.peer.name == coordinator_name) {
       log_("event=coordinator_lost why=\"" + e.text + "\"");
-      redial();
-    } else if (e.what == fabric_event::kind::dial_failed && e.address == options_.coordinator) {
-      redial();
+      redial(false);
+    } else if (e.what == fabric_event::kind::dial_failed && e.address == address()) {
+      redial(true);
     } else if (e.what == fabric_event::kind::frame && e.peer.name == coordinator_name) {
       if (e.frame->type == proto::STATUS_REPLY) {
         proto::status_reply m;
@@ -94,11 +95,17 @@ private:
     }
     return peer != 0 && fabric_->send(peer, std::move(f)) == transport::send_result::accepted;
   }
-  void redial() {
+  std::string address() {
+    const std::lock_guard guard(mutex_);
+    return addresses_.now();
+  }
+  void redial(bool elsewhere) {
     const std::lock_guard guard(mutex_);
     peer_ = 0;
+    if (elsewhere)
+      addresses_.turn();
     const auto wait = std::min(2000U, 100U << std::min(failures_++, 5U));
-    fabric_->post([this] { fabric_->dial(options_.coordinator); },
+    fabric_->post([this] { fabric_->dial(address()); },
                   wait / 2 + static_cast<std::uint32_t>(now_us() % (wait / 2)));
   }
   void take_table(const std::string& head) {
@@ -115,6 +122,7 @@ private:
   event_log log_;
   transport::fabric* fabric_ = nullptr;
   std::mutex mutex_;
+  coordinator_addresses addresses_;
   transport::peer_id peer_ = 0;
   unsigned failures_ = 0;
   std::optional<wire::routing_table> table_;

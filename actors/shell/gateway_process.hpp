@@ -14,7 +14,7 @@ namespace hexgen::actors {
 struct gateway_process_options {
   transport::fabric_options fabric;
   transport::http_options http;
-  std::string coordinator; // host:port
+  std::string coordinator; // host:port, or several: coordinator_addresses
   std::string model_path;  // where this machine has the model; empty: the coordinator's path
   std::vector<std::string> model_aliases;
   std::string chat_template;

@@ -1,5 +1,6 @@
 #include "actors/shell/serve_process.hpp"
 
+#include "actors/data/etcd_lease.hpp"
 #include "actors/data/model_lender.hpp"
 #include "actors/data/serving_shape.hpp"
 #include "actors/shell/child_process.hpp"
@@ -11,6 +12,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <optional>
 
 namespace hexgen::actors {
 namespace {
@@ -39,6 +42,28 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
+/// Until this process may be the coordinator; false: a signal came first.
+bool wait_for_turn(etcd_lease& lease, stop_signal& stop, const event_log& log) {
+  std::string told;
+  do {
+    std::string who;
+    try {
+      who = lease.acquire();
+      if (who.empty()) {
+        log("event=lease_acquired");
+        return true;
+      }
+      who = "standing by for " + who;
+    } catch (const std::runtime_error& e) {
+      who = std::string("standing by: ") + e.what();
+    }
+    if (who != told)
+      say(who);
+    told = std::move(who);
+  } while (!stop.wait_for(std::chrono::milliseconds(300)));
+  return false;
+}
+
 } // namespace
 
 int run_serve(serve_process_options o, stop_signal& stop) {
@@ -48,6 +73,17 @@ int run_serve(serve_process_options o, stop_signal& stop) {
   const auto model =
       open_served_model(o.model_path, o.model_name,
                         static_cast<int>(o.coordinator.settings.max_sequence), o.chat_template);
+  std::optional<etcd_lease> lease; // ends last: nobody takes over from who still speaks
+  if (!o.etcd.empty()) {
+    transport::host_port at;
+    if (!transport::parse_address(o.etcd, at))
+      throw std::runtime_error("--etcd: '" + o.etcd + "' is not HOST:PORT");
+    const auto own = transport::format_address(o.fabric.listen_host,
+                                               static_cast<std::uint16_t>(o.fabric.listen_port));
+    lease.emplace(at, o.etcd_key, own);
+    if (!wait_for_turn(*lease, stop, log))
+      return 0;
+  }
   fabric_gate gate;
   const auto fabric = transport::make_fabric(o.fabric, gate);
   fabric->start();
@@ -88,6 +124,11 @@ int run_serve(serve_process_options o, stop_signal& stop) {
       child_process child(o.child, o.child_environment, log);
       std::string told;
       while (!stop.wait_for(std::chrono::milliseconds(100))) {
+        if (lease && lease->lost()) {
+          // Another may be the coordinator by now: not a word more, to nobody.
+          log("event=lease_lost");
+          std::_Exit(1);
+        }
         if (!o.child.empty())
           child.poll();
         if (auto now = shown.not_ready(); now != told) {

@@ -23,7 +23,9 @@ struct serve_process_options {
   int kv_tokens = 2048;            // positions that a replica must hold at least
   coordinator_options coordinator; // model, shape and goal are filled in here
   std::chrono::milliseconds shutdown_timeout{30'000};
-  std::string journal; // folder of streamed answers; empty: none are kept
+  std::string etcd; // host:port: coordinator only while it holds the lease there; empty: at once
+  std::string etcd_key; // of the lease
+  std::string journal;  // folder of streamed answers; empty: none are kept
   std::chrono::milliseconds recovery_wait{300'000}; // of answers that have begun
   std::vector<std::string> child; // argv of `join`, without the address; empty: no own devices
   std::vector<std::string> child_environment;
