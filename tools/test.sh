@@ -181,7 +181,7 @@ tsan_all() {
   CMAKE_PREFIX_PATH=$prefix configure_and_build tsan && run_ctest build-tsan "everything under ThreadSanitizer" &&
     cmake -DHEXGEN_SANITIZE_KERNELS=OFF build-tsan > /dev/null &&
     cmake --build build-tsan -j "$(jobs)" --target hexgen &&
-    TSAN_OPTIONS="$TSAN_OPTIONS halt_on_error=1" integration_with build-tsan "integration under ThreadSanitizer"
+    TSAN_OPTIONS="$TSAN_OPTIONS halt_on_error=1" HEXGEN_MEMORY_SCALE=6 integration_with build-tsan "integration under ThreadSanitizer"
   unset UCX_MEM_EVENTS TSAN_OPTIONS HEXGEN_CHAOS_SEEDS
 }
 
