@@ -185,6 +185,7 @@ std::string coordinator_state::status_json(time_ms now) const {
            {"counts",
             {{"searches", replans_},
              {"generations_failed", generations_.failures()},
+             {"generations_inherited", generations_.inherited()},
              {"last_search_why", last_replan_}}},
            {"settings",
             {{"kernels", options_.settings.kernels},
@@ -218,6 +219,8 @@ std::string coordinator_state::metrics_text() const {
   sample("hexgen:replan_total", static_cast<double>(replans_));
   family("hexgen:generations_failed_total", "counter");
   sample("hexgen:generations_failed_total", static_cast<double>(generations_.failures()));
+  family("hexgen:generations_inherited_total", "counter");
+  sample("hexgen:generations_inherited_total", static_cast<double>(generations_.inherited()));
   family("hexgen:plan_predicted_tokens_per_second", "gauge");
   sample("hexgen:plan_predicted_tokens_per_second", generations_.serving_tokens_per_s());
   double blocks = 0, used = 0, preemptions = 0, step_tokens = 0, drafts = 0, accepted = 0;

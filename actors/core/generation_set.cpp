@@ -153,6 +153,7 @@ void generation_set::inherit(const generation_record& g, proto::commit& m, gener
     }
     if (!hollow.empty() && hollow.front() == 0)
       continue;
+    ++inherited_;
     m.set_inherits(generation);
     m.mutable_hollow()->Add(hollow.begin(), hollow.end());
     fx.log.push_back("event=inherit" + text_of(g) + " from=" + std::to_string(generation) +

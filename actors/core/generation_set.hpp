@@ -119,12 +119,14 @@ public:
   [[nodiscard]] std::size_t serving() const; // generations
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t failures() const { return failures_; }
+  /// Generations that went on with the KV of one that was lost.
+  [[nodiscard]] std::uint64_t inherited() const { return inherited_; }
 
 private:
   using iterator = std::map<std::uint64_t, generation_record>::iterator;
   void enter(generation_record& g, generation_phase phase, time_ms now);
   void send_prepare(generation_record& g, time_ms now, generation_effects& fx);
-  static void inherit(const generation_record& g, proto::commit& m, generation_effects& fx);
+  void inherit(const generation_record& g, proto::commit& m, generation_effects& fx);
   void judge_prepared(iterator i, time_ms now, generation_effects& fx);
   void judge_committed(iterator i, time_ms now, generation_effects& fx);
   void drain(generation_record& g, bool make_room, time_ms now, generation_effects& fx);
@@ -141,7 +143,7 @@ private:
   std::uint32_t need_blocks_ = 1;
   std::uint64_t first_generation_ = 0, last_generation_ = 0;
   std::uint64_t epoch_ = 0;
-  std::uint64_t failures_ = 0;
+  std::uint64_t failures_ = 0, inherited_ = 0;
 };
 
 } // namespace hexgen::actors

@@ -224,6 +224,7 @@ TEST_CASE("KV is inherited where the replica's own stage holds it, and hollow el
     proto::commit m;
     REQUIRE(m.ParseFromString(s.sent.back().second.head));
     CHECK(m.inherits() == (home_lost ? 0 : old));
+    CHECK(s.set.inherited() == (home_lost ? 0 : 1));
     if (!home_lost) {
       REQUIRE(m.hollow_size() == 1);
       CHECK(m.hollow(0) == 1);
