@@ -9,6 +9,7 @@ namespace hexgen::actors {
 namespace {
 
 constexpr std::size_t most_generations = 256;
+constexpr std::size_t most_known_tokens = 100'000; // they fit one frame's head, 1 MiB
 
 template <class Message>
 transport::frame control(proto::message_type type, const Message& m) {
@@ -16,17 +17,30 @@ transport::frame control(proto::message_type type, const Message& m) {
 }
 
 transport::frame prepared_frame(generation_id id, std::uint32_t kv_blocks, std::uint64_t bytes,
-                                const std::map<std::uint32_t, std::uint64_t>& kept,
+                                const std::map<std::uint32_t, prepare_result>& kept,
                                 const std::string& error) {
   proto::prepared m;
   m.set_replica(id.replica);
   m.set_generation(id.generation);
   m.set_kv_blocks(kv_blocks);
   m.set_weight_bytes(bytes);
-  for (const auto& [device, generation] : kept) {
+  for (const auto& [device, left] : kept) {
     auto* k = m.add_kept();
     k->set_device(device);
-    k->set_generation(generation);
+    k->set_generation(left.kept);
+    for (const auto& late : left.late) {
+      k->add_late_blocks(late.block);
+      k->add_late_steps(late.step);
+    }
+    std::size_t tokens = 0;
+    for (const auto& sequence : left.known) {
+      if ((tokens += sequence.tokens.size()) > most_known_tokens)
+        break;
+      auto* one = k->add_known();
+      one->mutable_tokens()->Add(sequence.tokens.begin(), sequence.tokens.end());
+      one->mutable_blocks()->Add(sequence.blocks.begin(), sequence.blocks.end());
+    }
+    k->set_known_step(left.known_step);
   }
   m.set_error(error);
   return control(proto::PREPARED, m);
@@ -46,6 +60,20 @@ transport::frame released_frame(generation_id id, bool drained) {
   m.set_generation(id.generation);
   m.set_drained(drained);
   return control(proto::RELEASED, m);
+}
+
+/// Those that can be: what else is said is not gone on with.
+std::vector<kept_sequence> known_of(const proto::commit& m) {
+  std::vector<kept_sequence> out;
+  for (const auto& k : m.known()) {
+    const bool good = k.blocks_size() > 0 &&
+                      k.tokens_size() / compute::block_tokens == k.blocks_size() &&
+                      k.tokens_size() % compute::block_tokens == 0;
+    if (good && out.size() < wire::limits::step_entries)
+      out.push_back(
+          {{k.tokens().begin(), k.tokens().end()}, {k.blocks().begin(), k.blocks().end()}});
+  }
+  return out;
 }
 
 std::string text_of(const placement& p) {
@@ -151,7 +179,7 @@ agent_effects agent_state::rank_prepared(std::uint32_t device, generation_id id,
   g->kv_blocks = std::min(g->kv_blocks, result.kv_blocks);
   g->weight_bytes += result.memory.weight_bytes;
   if (result.kept != 0)
-    g->kept[device] = result.kept;
+    g->kept[device] = result;
   if (!g->waiting.empty())
     return out;
   g->prepared = g->error.empty();
@@ -178,13 +206,14 @@ void agent_state::commit(const proto::commit& m, agent_effects& out) {
   };
   for (const auto& [device, stage] : g->ranks) {
     const auto kept = g->kept.find(device);
-    if (!is_hollow(stage) && (kept == g->kept.end() || kept->second != m.inherits())) {
+    if (!is_hollow(stage) && (kept == g->kept.end() || kept->second.kept != m.inherits())) {
       to_coordinator(committed_frame(id, "commit.inherits is not here"), out);
       return;
     }
   }
   g->kv_blocks = m.kv_blocks();
   g->inherits = m.inherits();
+  g->known = known_of(m);
   for (const auto& [device, stage] : g->ranks) {
     g->waiting.insert(device);
     out.emplace_back(agent_do::commit_rank{
@@ -224,7 +253,7 @@ agent_effects agent_state::rank_committed(std::uint32_t device, generation_id id
     r.draft_tokens = static_cast<int>(g->where.settings.draft_tokens);
     r.prefix_cache = g->where.settings.prefix_cache;
     r.stage_recovery = g->where.settings.stage_recovery;
-    out.emplace_back(agent_do::start_replica{r, g->inherits});
+    out.emplace_back(agent_do::start_replica{r, g->inherits, std::move(g->known)});
   }
   to_coordinator(committed_frame(id, g->error), out);
   return out;

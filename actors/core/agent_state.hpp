@@ -82,7 +82,8 @@ struct abort_rank {
 };
 struct start_replica {
   replica_options options;    // the shell draws the prefix key,
-  std::uint64_t inherits = 0; // and adds what the replica of that generation knew; 0: nothing
+  std::uint64_t inherits = 0; // and adds what the replica of that generation knew, or these
+  std::vector<kept_sequence> known;
 };
 struct drain_replica {
   generation_id id;
@@ -145,11 +146,12 @@ public:
 private:
   struct local_generation {
     placement where;
-    std::string head;                            // the PREPARE message that made it
-    std::map<std::uint32_t, int> ranks;          // device -> stage
-    std::map<std::uint32_t, std::uint64_t> kept; // device -> generation whose KV is there
-    std::uint64_t inherits = 0;                  // as the coordinator said
-    std::set<std::uint32_t> waiting;             // devices whose answer is missing
+    std::string head;                             // the PREPARE message that made it
+    std::map<std::uint32_t, int> ranks;           // device -> stage
+    std::map<std::uint32_t, prepare_result> kept; // by device: what an earlier generation left
+    std::vector<kept_sequence> known;             // as the coordinator sent it
+    std::uint64_t inherits = 0;                   // as the coordinator said
+    std::set<std::uint32_t> waiting;              // devices whose answer is missing
     std::uint32_t kv_blocks = UINT32_MAX;
     std::uint64_t weight_bytes = 0;
     std::string error;

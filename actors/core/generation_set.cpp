@@ -94,8 +94,20 @@ void generation_set::prepared(const std::string& node, const proto::prepared& m,
   auto& g = i->second;
   g.kv_blocks = std::min(g.kv_blocks, m.kv_blocks());
   g.weight_bytes += m.weight_bytes();
-  for (const auto& k : m.kept())
-    g.kept[k.generation()].emplace(node, k.device());
+  for (const auto& k : m.kept()) {
+    auto& left = g.kept[k.generation()];
+    left.ranks.emplace(node, k.device());
+    for (int i = 0; i < std::min(k.late_blocks_size(), k.late_steps_size()); ++i) {
+      auto& step = left.late[k.late_blocks(i)];
+      step = std::max(step, k.late_steps(i));
+    }
+    if (k.known_size() > 0) {
+      proto::commit part;
+      part.mutable_known()->CopyFrom(k.known());
+      left.known = part.SerializeAsString();
+      left.known_step = k.known_step();
+    }
+  }
   if (!m.error().empty())
     g.trouble = node + ": " + m.error().substr(0, 1024);
   else if (m.kv_blocks() < need_blocks_)
@@ -138,21 +150,35 @@ void generation_set::judge_prepared(iterator i, time_ms now, generation_effects&
     fx.sends.emplace_back(node, control(proto::COMMIT, m));
 }
 
-// The KV of a generation that ended is gone on with where its replica's own stage still holds it:
-// the replica alone knows what is in it. Stages that do not hold it compute it from what the stage
-// before them kept.
+// The KV of a generation that ended is gone on with where its replica's node still holds it: the
+// replica knows what is in it. When that is another node now, the last stage has told it. Stages
+// that do not hold it compute it from what the stage before them kept.
 void generation_set::inherit(const generation_record& g, proto::commit& m, generation_effects& fx) {
-  for (const auto& [generation, holders] : g.kept) {
+  for (const auto& [generation, left] : g.kept) {
     std::vector<std::uint32_t> hollow;
     for (std::uint32_t s = 0; s < g.where.stages.size(); ++s) {
       const auto& ranks = g.where.stages[s].ranks;
       if (!std::all_of(ranks.begin(), ranks.end(), [&](const auto& r) {
-            return holders.count({r.node, r.device}) != 0;
+            return left.ranks.count({r.node, r.device}) != 0;
           }))
         hollow.push_back(s);
     }
-    if (!hollow.empty() && hollow.front() == 0)
+    const auto& home = g.where.home();
+    const bool moved = left.ranks.count({home.node, home.device}) == 0;
+    if (hollow.size() == g.where.stages.size() || (moved && left.known.empty()))
       continue;
+    if (moved) {
+      proto::commit part;
+      part.ParseFromString(left.known);
+      // What a stage has written since into blocks of a sequence that had gone is not the
+      // sequence's.
+      for (const auto& k : part.known())
+        if (std::none_of(k.blocks().begin(), k.blocks().end(), [&](std::uint32_t b) {
+              const auto late = left.late.find(b);
+              return late != left.late.end() && late->second > left.known_step;
+            }))
+          *m.add_known() = k;
+    }
     ++inherited_;
     m.set_inherits(generation);
     m.mutable_hollow()->Add(hollow.begin(), hollow.end());

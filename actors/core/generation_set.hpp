@@ -45,9 +45,15 @@ struct generation_record {
   bool retried = false;       // prepared again after room was made
   bool release_first = false; // drained to make room
   std::string trouble;        // why its preparation failed
-  /// By generation: the ranks (node, device) that still hold its KV.
-  std::map<std::uint64_t, std::set<std::pair<std::string, std::uint32_t>>> kept;
-  time_ms since_ms = 0; // in this phase
+  /// What is left of another generation's KV.
+  struct leftover {
+    std::set<std::pair<std::string, std::uint32_t>> ranks; // node, device
+    std::string known;                                     // what is in it, as a part of COMMIT,
+    std::uint64_t known_step = 0;                          // after that step
+    std::map<std::uint32_t, std::uint64_t> late; // blocks written in steps that may be later
+  };
+  std::map<std::uint64_t, leftover> kept; // by generation
+  time_ms since_ms = 0;                   // in this phase
   std::optional<wire::replica_status> status;
 };
 

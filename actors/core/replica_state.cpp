@@ -288,7 +288,7 @@ void replica_state::pump(replica_effects& out, time_us now) {
         s.message.opens.push_back(
             {e.sequence, q.wish.params, std::move(q.wish.prompt), std::move(q.wish.emitted)});
       }
-      run_end += step->refill ? 0 : e.tokens;
+      run_end += e.tokens;
       if (e.logits > 1)
         s.message.drafts.insert(s.message.drafts.end(), run_end - (e.logits - 1), run_end);
       s.message.work.entries.push_back(

@@ -236,8 +236,8 @@ step_message decode_step(std::string_view head, const step_bounds& bounds) {
   c.require(static_cast<std::int64_t>(m.drafts.size()) == drafts, "drafts",
             "not one for each logit row after the first");
   m.refill = in.refill();
-  c.require(!m.refill || (m.work.logit_rows() == 0 && m.ids.empty() && in.copy_to_size() == 0),
-            "refill", "with ids, logits or copies");
+  c.require(!m.refill || (m.work.logit_rows() == 0 && in.copy_to_size() == 0), "refill",
+            "with logits or copies");
   c.count(in.copy_from_size(), limits::step_entries, "copy_from");
   c.require(in.copy_from_size() == in.copy_to_size(), "copy_to", "not one for each of copy_from");
   for (int i = 0; i < in.copy_from_size(); ++i) {

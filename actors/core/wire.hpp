@@ -45,7 +45,7 @@ struct step_message {
   std::uint64_t replica = 0, generation = 0;
   std::uint64_t step = 0; // from 1, no gaps
   /// Of blocks that this generation inherited: stages that are new compute them from what the stage
-  /// before kept, the others have them. No ids, no logits.
+  /// before kept, the others have them. No logits.
   bool refill = false;
   compute::step work;
   std::vector<compute::token_id> ids; // stage 0 only: one per token of `work`; else empty

@@ -241,6 +241,9 @@ private:
         result.memory = kept->executor->memory();
         result.kv_blocks = kept->kv_blocks;
         result.kept = kept->spec.generation;
+        result.known = std::move(kept->known);
+        result.known_step = kept->known_step;
+        result.late = std::move(kept->late);
         adopt(key, std::move(spec), std::move(tokens), std::move(*kept), result);
         return result;
       }
@@ -266,7 +269,8 @@ private:
       const auto fits =
           result.memory.kv_block_bytes == 0 ? max_kv_blocks : left / result.memory.kv_block_bytes;
       result.kv_blocks = static_cast<std::uint32_t>(std::min<std::uint64_t>(fits, max_kv_blocks));
-      adopt(key, std::move(spec), std::move(tokens), {{}, std::move(executor), 0, {}}, result);
+      adopt(key, std::move(spec), std::move(tokens), {{}, std::move(executor), 0, {}, 0, {}, {}},
+            result);
     } catch (const compute::device_lost& e) {
       result.error = e.what();
       signals_.lost(e.what());

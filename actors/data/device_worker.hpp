@@ -45,6 +45,17 @@ struct rank_spec {
   }
 };
 
+/// Full KV blocks that hold a sequence's first tokens.
+struct kept_sequence {
+  std::vector<compute::token_id> tokens;
+  std::vector<std::uint32_t> blocks;
+};
+
+struct written_block {
+  std::uint32_t block = 0;
+  std::uint64_t step = 0;
+};
+
 /// What a generation goes on with when it is committed.
 struct kv_start {
   std::uint32_t kv_blocks = 0;
@@ -60,8 +71,11 @@ using model_source =
 struct prepare_result {
   std::string error; // empty: loaded
   compute::executor_memory memory;
-  std::uint32_t kv_blocks = 0; // floor(budget left / bytes of one block)
-  std::uint64_t kept = 0;      // the generation whose KV is still in the pool; 0: none
+  std::uint32_t kv_blocks = 0;      // floor(budget left / bytes of one block)
+  std::uint64_t kept = 0;           // the generation whose KV is still in the pool; 0: none
+  std::vector<kept_sequence> known; // what is in it; from the last stage's leader,
+  std::uint64_t known_step = 0;     // after that step
+  std::vector<written_block> late;  // written by steps that the last stage may not have seen
 };
 
 struct rank_progress {

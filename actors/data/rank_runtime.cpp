@@ -89,7 +89,12 @@ void rank_runtime::start(const kv_start& with) {
 }
 
 kept_rank rank_runtime::leave() {
-  return {spec_, std::move(executor_), kv_blocks_, std::move(hidden_)};
+  kept_rank out{spec_, std::move(executor_), kv_blocks_, {}, known_.last_step(),
+                {},    std::move(hidden_)};
+  if (last() && leader())
+    out.known = known_.all();
+  out.late = known_.written_in_last(spec_.stages + 1);
+  return out;
 }
 
 void rank_runtime::abort(const std::string& reason) {
@@ -244,6 +249,8 @@ void rank_runtime::open_sequences(const wire::step_message& head) {
       s.refusal.error = e.what();
     }
     sequences_.insert_or_assign(open.sequence, std::move(s));
+    if (spec_.stage_recovery)
+      known_.open(open);
   }
 }
 
@@ -253,10 +260,12 @@ void rank_runtime::run_step(work w) {
     throw std::runtime_error("step " + std::to_string(head.step) + " came after step " +
                              std::to_string(last_taken_));
   last_taken_ = head.step;
+  if (spec_.stage_recovery)
+    known_.begins(head);
   const auto width = static_cast<std::size_t>(executor_->config().hidden);
   const auto tokens = static_cast<std::size_t>(head.work.tokens());
   const bool first = spec_.stage == 0;
-  if (first && leader() && !head.refill && head.ids.size() != tokens)
+  if (first && leader() && head.ids.size() != tokens)
     throw std::runtime_error("step " + std::to_string(head.step) + " has no token ids");
   if (overlaps_) {
     w.frame.reset();
@@ -379,6 +388,8 @@ std::vector<float> rank_runtime::kept_hidden(const wire::step_message& head) con
 
 /// The step is over on this rank: the last stage's leader tells the replica.
 void rank_runtime::finish(wire::step_message& head, wire::step_result result, double compute_us) {
+  if (spec_.stage_recovery && last() && leader())
+    note_known(head, result);
   for (const auto id : head.closes)
     sequences_.erase(id);
   {
@@ -398,6 +409,15 @@ void rank_runtime::finish(wire::step_message& head, wire::step_result result, do
   f.head = wire::encode(result);
   if (!out_.send(spec_.replica_node, std::move(f)))
     throw std::runtime_error(spec_.replica_node.name + " cannot be reached");
+}
+
+void rank_runtime::note_known(const wire::step_message& head, const wire::step_result& result) {
+  known_.ran(head);
+  for (const auto& t : result.tokens)
+    if (t.error.empty())
+      known_.sampled(t.sequence, t.token.id);
+  for (const auto id : head.closes)
+    known_.close(id);
 }
 
 void rank_runtime::begin_step(wire::step_message head) {

@@ -3,6 +3,7 @@
 
 #include "actors/core/wire.hpp"
 #include "actors/data/device_worker.hpp"
+#include "actors/data/known_tables.hpp"
 #include "actors/data/link_collective.hpp"
 
 #include <condition_variable>
@@ -26,8 +27,12 @@ struct kept_rank {
   rank_spec spec;
   std::unique_ptr<compute::executor> executor;
   std::uint32_t kv_blocks = 0;
-  std::vector<float>
-      hidden; // what it passed on, by KV block and position; empty when it keeps none
+  /// What is in the blocks; of the last stage's leader.
+  std::vector<kept_sequence> known;
+  std::uint64_t known_step = 0;
+  std::vector<written_block> late; // prepare_result
+  /// What it passed on, by KV block and position; empty when it keeps none.
+  std::vector<float> hidden;
 };
 
 /// Runs steps strictly in the order of their numbers. A rank that is a whole model on a device that
@@ -89,6 +94,7 @@ private:
   void loop();
   std::optional<work> next_work();
   void run_step(work w);
+  void note_known(const wire::step_message& head, const wire::step_result& result);
   void keep_hidden(const wire::step_message& head, const std::vector<float>& hidden);
   [[nodiscard]] std::vector<float> kept_hidden(const wire::step_message& head) const;
   [[nodiscard]] bool computes(const wire::step_message& head) const {
@@ -121,6 +127,7 @@ private:
   std::uint32_t kv_blocks_;   // of the executor's pool; 0: none yet
   std::vector<float> hidden_; // kept_rank::hidden
   kv_start start_;
+  known_tables known_; // with stage-local recovery
   rank_signals signals_;
   speed_limiter limiter_;
   collective_mailbox mail_;

@@ -176,7 +176,7 @@ private:
   }
   void perform(agent_do::start_replica& x) {
     const generation_id id{x.options.replica, x.options.generation};
-    x.options.inherited = parts_->replicas.take_kept(x.inherits);
+    x.options.inherited = parts_->replicas.take_kept(x.inherits, x.known);
     parts_->replicas.add(id, spawn_replica(self_->system(),
                                            {parts_->fabric, parts_->data, node_, self_, parts_->log,
                                             parts_->replicas},

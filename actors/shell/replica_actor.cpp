@@ -10,6 +10,12 @@ namespace {
 constexpr auto tick_every = std::chrono::milliseconds(50);
 constexpr int ticks_per_status = 10;
 
+scheduler::hash_key draw_key() {
+  std::random_device random;
+  const auto draw = [&] { return (std::uint64_t{random()} << 32) | random(); };
+  return {draw(), draw()};
+}
+
 class replica_shell {
 public:
   static inline const char* name = "replica";
@@ -94,9 +100,7 @@ private:
 
 replica_actor spawn_replica(caf::actor_system& system, replica_parts parts,
                             replica_options options) {
-  std::random_device random;
-  auto draw = [&] { return (std::uint64_t{random()} << 32) | random(); };
-  options.prefix_key = {draw(), draw()};
+  options.prefix_key = draw_key();
   return system.spawn([parts = std::move(parts), options = std::move(options)](
                           replica_actor::stateful_pointer<replica_shell> self) mutable
                       -> replica_actor::behavior_type {
@@ -150,9 +154,18 @@ void replica_host::keep(std::uint64_t generation, scheduler::kept_blocks blocks)
   kept_ = {generation, std::make_shared<const scheduler::kept_blocks>(std::move(blocks))};
 }
 
-std::shared_ptr<const scheduler::kept_blocks> replica_host::take_kept(std::uint64_t generation) {
+std::shared_ptr<const scheduler::kept_blocks>
+replica_host::take_kept(std::uint64_t generation, const std::vector<kept_sequence>& known) {
   const std::lock_guard guard(mutex_);
-  return generation != 0 && kept_.first == generation ? std::exchange(kept_, {}).second : nullptr;
+  if (generation != 0 && kept_.first == generation)
+    return std::exchange(kept_, {}).second;
+  if (known.empty())
+    return nullptr;
+  auto out = std::make_shared<scheduler::kept_blocks>();
+  out->key = draw_key();
+  for (const auto& s : known)
+    scheduler::add_kept(*out, s.tokens, s.blocks);
+  return out;
 }
 
 void replica_host::on_frame(transport::peer_id from, const transport::frame& f) {

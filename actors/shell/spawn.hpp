@@ -46,9 +46,10 @@ public:
   void peer_lost(transport::peer_id peer);
   [[nodiscard]] std::uint64_t refused() const;
   /// What the last replica that ended here knew of its KV, for the generation that takes it over;
-  /// null when it was of another generation.
+  /// null when it was of another generation and nothing is `known` by others.
   void keep(std::uint64_t generation, scheduler::kept_blocks blocks);
-  std::shared_ptr<const scheduler::kept_blocks> take_kept(std::uint64_t generation);
+  std::shared_ptr<const scheduler::kept_blocks> take_kept(std::uint64_t generation,
+                                                          const std::vector<kept_sequence>& known);
 
 private:
   transport::fabric& fabric_;

@@ -61,6 +61,19 @@ std::uint64_t chain_hash(const hash_key& key, std::uint64_t parent, std::span<co
   return hash == prefix_index::root ? 1 : hash;
 }
 
+void add_kept(kept_blocks& out, std::span<const token> tokens, std::span<const block_id> blocks) {
+  std::uint64_t parent = prefix_index::root;
+  for (const block_id block : blocks) {
+    indexed_block b;
+    b.parent = parent;
+    b.block = block;
+    std::copy_n(tokens.begin(), kv_block_tokens, b.tokens.begin());
+    parent = chain_hash(out.key, parent, tokens.first(kv_block_tokens));
+    tokens = tokens.subspan(kv_block_tokens);
+    out.blocks.push_back(b);
+  }
+}
+
 prefix_index::prefix_index(hash_key key) : key_(key) {}
 
 std::optional<prefix_index::entry> prefix_index::find(std::uint64_t parent,

@@ -33,6 +33,9 @@ struct kept_blocks {
   std::vector<indexed_block> blocks;
 };
 
+/// What `blocks` hold after one another, as indexed, by the key of `out`.
+void add_kept(kept_blocks& out, std::span<const token> tokens, std::span<const block_id> blocks);
+
 /// Full blocks by the hash of everything up to their end. Tokens are compared too, so a collision
 /// is a miss. Blocks that nobody holds are kept, least recently used first out. Not thread-safe.
 class prefix_index {

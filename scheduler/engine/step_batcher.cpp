@@ -263,6 +263,8 @@ std::optional<planned_step> step_batcher::form_refill(time_us now) {
     for (const block_id b : e.blocks)
       pool_.named(b, step.number);
     block_ids += end;
+    for (std::size_t i = first * kv_block_tokens; i < end * kv_block_tokens; ++i)
+      step.ids.push_back(s->tokens[i]);
     step.entries.push_back(std::move(e));
     if (first_hollow(*s) == s->blocks.size()) {
       s->refilling = false;

@@ -74,7 +74,7 @@ struct planned_entry {
 struct planned_step {
   std::uint64_t number = 0; // from 1, no gaps
   /// The runs are of inherited blocks, no token follows: the stages that are new compute them from
-  /// what the stage before kept of its activations. No ids, no copies.
+  /// what the stage before kept of its activations, the first one from the ids. No copies.
   bool refill = false;
   std::vector<planned_entry> entries;
   std::vector<token> ids;                            // of all entries, in order

@@ -204,8 +204,15 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
     } else if (auto* start = std::get_if<act::start_replica>(&e)) {
       auto o = start->options;
       o.prefix_key = {net_.chance.draw(), net_.chance.draw()};
-      if (start->inherits != 0 && start->inherits == known_.first)
+      if (start->inherits != 0 && start->inherits == known_.first) {
         o.inherited = known_.second;
+      } else if (!start->known.empty()) {
+        auto kept = std::make_shared<scheduler::kept_blocks>();
+        kept->key = o.prefix_key;
+        for (const auto& k : start->known)
+          scheduler::add_kept(*kept, k.tokens, k.blocks);
+        o.inherited = std::move(kept);
+      }
       replicas_[{o.replica, o.generation}] = std::make_unique<actors::replica_state>(o);
     } else if (auto* drain = std::get_if<act::drain_replica>(&e)) {
       drain_limit({drain->id.replica, drain->id.generation}, drain->limit_ms);
@@ -281,6 +288,11 @@ void simulated_agent::prepare(const actors::agent_do::prepare_rank& what) {
         kept->spec.stages == what.spec.stages && kept->spec.part == what.spec.part) {
       result.kept = kept->spec.generation;
       result.kv_blocks = kept->kv_blocks;
+      if (kept->spec.stage + 1 == kept->spec.stages) {
+        result.known = kept->known.all();
+        result.known_step = kept->known.last_step();
+      }
+      result.late = kept->known.written_in_last(kept->spec.stages + 1);
       fresh.kept = std::move(kept->stage);
       fresh.kv_blocks = kept->kv_blocks;
       carry_out(agent_.rank_prepared(what.device, {who.first, who.second}, result));
@@ -408,6 +420,7 @@ void simulated_agent::finish_step(const std::shared_ptr<const step_packet>& p) {
         });
     if (!m.refill)
       fill_unknown(rank, *out);
+    rank.known.begins(m);
     const bool computes = !m.refill || rank.start.hollow;
     refilled_ += m.refill && computes ? 1 : 0;
     const bool good =
@@ -446,7 +459,9 @@ void simulated_agent::sample(rank& r, const step_packet& p) {
   for (const auto& o : m.opens) {
     r.open[o.sequence] = o;
     r.generated[o.sequence] = static_cast<int>(o.emitted.size());
+    r.known.open(o);
   }
+  r.known.ran(m);
   actors::wire::step_result result;
   result.replica = m.replica;
   result.generation = m.generation;
@@ -469,12 +484,14 @@ void simulated_agent::sample(rank& r, const step_packet& p) {
     s.token.id = choose_token(p.activations[at - 1], open->second.params);
     s.token.ends = is_last(s.token.id, s.index, open->second.params, s.token.ends_by_length);
     r.last[e.sequence] = s.token;
+    r.known.sampled(e.sequence, s.token.id);
     result.tokens.push_back(s);
   }
   for (const auto s : m.closes) {
     r.open.erase(s);
     r.generated.erase(s);
     r.last.erase(s);
+    r.known.close(s);
   }
   if (r.spec.replica_node.name != name_) {
     if (!send_to(r.spec.replica_node, std::move(result)))

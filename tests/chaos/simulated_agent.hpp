@@ -5,6 +5,7 @@
 #include "actors/core/agent_state.hpp"
 #include "actors/core/coordinator_state.hpp"
 #include "actors/core/replica_state.hpp"
+#include "actors/data/known_tables.hpp"
 #include "tests/chaos/layered_model.hpp"
 #include "tests/chaos/virtual_network.hpp"
 
@@ -70,6 +71,7 @@ private:
     actors::rank_spec spec;
     std::unique_ptr<layered_stage> kept; // of an earlier generation, until committed
     actors::kv_start start;
+    actors::known_tables known;           // on the last stage
     std::unique_ptr<layered_stage> stage; // when committed
     std::uint32_t kv_blocks = 0;
     std::map<std::uint64_t, actors::wire::sequence_open> open; // on the last stage

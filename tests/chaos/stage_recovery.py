@@ -2,9 +2,9 @@
 """A stage is lost with a long context: what it costs to compute its layers alone again (--stage-recovery), and to
 compute everything again.
 
-    tests/chaos/stage_recovery.py [--contexts 1024,4096] [--times 5] [--only with|without]
+    tests/chaos/stage_recovery.py [--contexts 1024,4096] [--times 5] [--only with|without] [--stage 1]
 
-Three agents hold the model, one stands by. The second stage's agent is killed (SIGKILL) at an answer's tenth token;
+Three agents hold the model, one stands by. The agent of stage 1 (counted from 0) is killed (SIGKILL) at an answer's tenth token;
 the answer must be the undisturbed one. Exit code 1 when one was not, or when the setting was not made use of."""
 
 import argparse
@@ -35,7 +35,7 @@ class Pipeline:
         self.agents[name] = DEVICE
         self.cluster.join(name, DEVICE)
 
-    def lose(self, prompt, stage=1):
+    def lose(self, prompt, stage):
         """(violations, seconds from the kill to the new plan, from there to the next token)."""
         body = {"prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
         victim = clients.nodes_of(clients.full(self.cluster, self.agents, stages=3)[0])[stage]
@@ -61,7 +61,7 @@ class Pipeline:
         return wrong, serving, after[0] - serving if after else None
 
 
-def run(contexts, times, report=print, modes=(False, True)):
+def run(contexts, times, report=print, modes=(False, True), stage=1):
     """Rows (context, with --stage-recovery, plan median s, plan to token median s), and violations."""
     rows, wrong, words = [], [], random.Random(1)
     for recovery in modes:
@@ -73,7 +73,7 @@ def run(contexts, times, report=print, modes=(False, True)):
                 done = []
                 for _ in range(times):
                     # Another prompt each time: no prefix of it is known.
-                    found, *seconds = pipeline.lose([words.randrange(1000, 40000) for _ in range(context)])
+                    found, *seconds = pipeline.lose([words.randrange(1000, 40000) for _ in range(context)], stage)
                     wrong += [f"{context} tokens, {'with' if recovery else 'without'}: {one}" for one in found]
                     done.append(seconds)
                 plan, token = (clients.percentile([row[i] for row in done if row[i] is not None], 50) for i in (0, 1))
@@ -88,12 +88,13 @@ def main():
     options.add_argument("--contexts", default="1024,4096", help="tokens, comma-separated")
     options.add_argument("--times", type=int, default=5)
     options.add_argument("--only", choices=("with", "without"), help="the setting; else both")
+    options.add_argument("--stage", type=int, default=1, choices=(0, 1, 2))
     given = options.parse_args()
     modes = [mode for mode in (False, True) if given.only != ("without" if mode else "with")]
     print("| context, tokens | computed again | times | s to a plan that serves | s from there to the next token | "
           "MiB kept of it |\n|---|---|---|---|---|---|")
     _, wrong = run([int(c) for c in given.contexts.split(",")], given.times, lambda line: print(line, flush=True),
-                   modes)
+                   modes, given.stage)
     for one in wrong:
         print("WRONG", one)
     return 1 if wrong else 0

@@ -19,9 +19,10 @@ class ShortForms(unittest.TestCase):
 
     def test_a_lost_stage_alone_is_computed_again(self):
         lines = []
-        rows, wrong = stage_recovery.run([200], 1, lines.append, modes=(True,))
-        self.assertEqual(wrong, [], "\n".join(lines))
-        self.assertEqual(len(rows), 1)
+        for stage in (0, 1):  # that of the replica, and another
+            rows, wrong = stage_recovery.run([200], 1, lines.append, modes=(True,), stage=stage)
+            self.assertEqual(wrong, [], "\n".join(lines))
+            self.assertEqual(len(rows), 1)
 
     def test_churn(self):
         lines = []

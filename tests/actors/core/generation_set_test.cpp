@@ -194,7 +194,8 @@ TEST_CASE("a drain has a limit") {
 }
 
 TEST_CASE("KV is inherited where the replica's own stage holds it, and hollow elsewhere") {
-  for (const bool home_lost : {false, true}) {
+  // With the replica's node lost, what the last stage knows is gone on with, if it does.
+  for (const auto& [home_lost, told] : {std::pair(false, false), {true, false}, {true, true}}) {
     script s;
     auto first = on({"a", "b", "c"});
     first.where.settings.stage_recovery = true;
@@ -219,15 +220,30 @@ TEST_CASE("KV is inherited where the replica's own stage holds it, and hollow el
       m.set_kv_blocks(8);
       if (std::string(n) != "d")
         m.add_kept()->set_generation(old); // its device is 0
+      if (told && std::string(n) == "b") { // in step 7 it wrote into block 3
+        m.mutable_kept(0)->add_late_blocks(3);
+        m.mutable_kept(0)->add_late_steps(7);
+      }
+      if (told && std::string(n) == "c")
+        for (const std::uint32_t block : {2, 3}) {
+          auto* known = m.mutable_kept(0)->add_known();
+          known->add_blocks(block);
+          known->mutable_tokens()->Resize(16, 1);
+          m.mutable_kept(0)->set_known_step(6);
+        }
       s.run([&](auto& fx) { s.set.prepared(n, m, s.now, fx); });
     }
     proto::commit m;
     REQUIRE(m.ParseFromString(s.sent.back().second.head));
-    CHECK(m.inherits() == (home_lost ? 0 : old));
-    CHECK(s.set.inherited() == (home_lost ? 0 : 1));
-    if (!home_lost) {
+    const bool inherits = !home_lost || told;
+    CHECK(m.inherits() == (inherits ? old : 0));
+    CHECK(s.set.inherited() == (inherits ? 1 : 0));
+    if (inherits) {
       REQUIRE(m.hollow_size() == 1);
-      CHECK(m.hollow(0) == 1);
+      CHECK(m.hollow(0) == (home_lost ? 0 : 1));
     }
+    REQUIRE(m.known_size() == (told ? 1 : 0));
+    if (told)
+      CHECK(m.known(0).blocks(0) == 2);
   }
 }

@@ -105,9 +105,9 @@ TEST_CASE("messages come back as they went") {
   CHECK(step.ids == std::vector<int>{10, 20, 30, 31, 32, 33});
   CHECK(step.drafts == std::vector<int>{32, 33});
   auto refill = sample_step();
-  refill.refill = true; // with ids, logits and copies
+  refill.refill = true; // with logits and copies
   CHECK(refused_because([&] { return wire::decode_step(wire::encode(refill)); }, "refill"));
-  refill.ids.clear(), refill.drafts.clear(), refill.work.copies.clear(), refill.opens.clear();
+  refill.drafts.clear(), refill.work.copies.clear(), refill.opens.clear();
   for (auto& e : refill.work.entries)
     e.logits = 0;
   CHECK(wire::decode_step(wire::encode(refill)).refill);

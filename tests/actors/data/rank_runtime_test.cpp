@@ -212,7 +212,7 @@ struct pipeline {
       spec.next_node = {i < 2 ? "c" : "", 1};
       spec.replica_node = {"a", 1};
       spec.stage_recovery = true;
-      kept_rank from{{}, nullptr, 0, {}};
+      kept_rank from{{}, nullptr, 0, {}, 0, {}, {}};
       if (i < kept.size())
         from = std::move(kept[i]);
       else
@@ -339,6 +339,7 @@ TEST_CASE("a new stage computes what it inherits from what the stage before it k
   head.generation = 3;
   head.step = 1;
   head.refill = true;
+  head.ids.assign(16, 1);                       // the first stage has them
   head.work.entries = {{5, 16, 16, 0, {0, 1}}}; // the second of the sequence's blocks
   transport::frame f;
   f.type = proto::STEP;
@@ -407,7 +408,7 @@ struct choosing_rank {
     spec.replica_node = {"a", 1};
     rank = std::make_unique<rank_runtime>(
         spec, 1.0, plane, slot, std::make_shared<letters>(),
-        kept_rank{{}, std::make_unique<choosing_executor>(begun, held), 0, {}},
+        kept_rank{{}, std::make_unique<choosing_executor>(begun, held), 0, {}, 0, {}, {}},
         rank_signals{[this](const std::string&) { ++failures; },
                      [this](const std::string&) { ++losses; }});
     plane.ranks[{0, 0}] = rank.get();
