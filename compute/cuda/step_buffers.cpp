@@ -29,10 +29,10 @@ step_buffers::arrays step_buffers::place(std::int32_t* base) const {
   a.logit_rows = take(rows);
   a.decode_rows = take(sequences);
   a.lengths = take(sequences);
-  a.tables = take(2 * sequences * static_cast<std::size_t>(capacity_.blocks_per_sequence));
   a.runs = reinterpret_cast<query_run*>(take(4 * sequences));
   a.tiles = reinterpret_cast<query_tile*>(take(2 * (tokens / query_tile_rows + sequences)));
   a.copies = take(2 * static_cast<std::size_t>(capacity_.copies));
+  a.tables = take(2 * sequences * static_cast<std::size_t>(capacity_.blocks_per_sequence));
   a.chosen = take(rows);
   return a;
 }
@@ -65,6 +65,8 @@ void step_buffers::add_table(const step_entry& entry, int row, std::uint32_t kv_
                                           static_cast<std::size_t>(capacity_.blocks_per_sequence);
   // Every block that was given, since decode_greedy walks on; past them block 0, never read.
   const int given = std::min(static_cast<int>(entry.blocks.size()), capacity_.blocks_per_sequence);
+  table_rows_ = std::max(table_rows_, row + 1);
+  table_width_ = std::max(table_width_, given);
   for (int b = 0; b < given; ++b) {
     const auto block = entry.blocks[static_cast<std::size_t>(b)];
     if (block >= kv_blocks)
@@ -85,7 +87,7 @@ void step_buffers::fill(const step& s, std::span<const std::int32_t> ids, std::u
     throw std::invalid_argument(
         "the step is wider than the executor was made for: " + std::to_string(s.tokens()) +
         " tokens, " + std::to_string(s.entries.size()) + " sequences");
-  tokens_ = decodes_ = tiles_ = logit_rows_ = longest_ = 0;
+  tokens_ = decodes_ = tiles_ = logit_rows_ = longest_ = table_rows_ = table_width_ = 0;
   int runs = 0;
   for (const auto& entry : s.entries) {
     const bool decode = entry.tokens == 1;
@@ -141,8 +143,17 @@ void step_buffers::fill(const step& s, std::span<const std::int32_t> ids, std::u
 }
 
 void step_buffers::upload(cudaStream_t stream) {
-  HEXGEN_CUDA_CHECK(cudaMemcpyAsync(device_.data(), host_[side_].data(),
-                                    ints_ * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream));
+  const auto before_tables =
+      static_cast<std::size_t>(host_arrays_.tables - host_[side_].data()) * sizeof(std::int32_t);
+  HEXGEN_CUDA_CHECK(cudaMemcpyAsync(device_.data(), host_[side_].data(), before_tables,
+                                    cudaMemcpyHostToDevice, stream));
+  // Most of a table is room for longer sequences.
+  const auto pitch = static_cast<std::size_t>(capacity_.blocks_per_sequence) * sizeof(std::int32_t);
+  if (table_rows_ > 0)
+    HEXGEN_CUDA_CHECK(
+        cudaMemcpy2DAsync(device_arrays_.tables, pitch, host_arrays_.tables, pitch,
+                          static_cast<std::size_t>(table_width_) * sizeof(std::int32_t),
+                          static_cast<std::size_t>(table_rows_), cudaMemcpyHostToDevice, stream));
 }
 
 } // namespace hexgen::compute::cuda

@@ -59,6 +59,7 @@ private:
   arrays host_arrays_{};
   arrays device_arrays_{};
   int tokens_ = 0, decodes_ = 0, tiles_ = 0, logit_rows_ = 0, copies_ = 0, longest_ = 0;
+  int table_rows_ = 0, table_width_ = 0; // of tables, used
 };
 
 } // namespace hexgen::compute::cuda
