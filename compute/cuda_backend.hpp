@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compute/executor.hpp"
+#include "compute/gpu_weights.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -24,9 +25,6 @@ struct gpu_info {
 /// The machine's usable GPUs. Empty, with the reason in `why`, when there is none: built without
 /// CUDA, no driver, too old an architecture.
 [[nodiscard]] std::vector<gpu_info> list_gpus(std::string& why);
-
-/// How matrices lie in a GPU's memory: fp8 is e4m3 with a power of two a row.
-enum class gpu_weights : std::uint8_t { bf16, fp8 };
 
 struct gpu_options {
   int ordinal = 0;

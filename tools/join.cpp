@@ -82,7 +82,7 @@ void add_join(CLI::App& app, action& chosen) {
                        "name)"));
   env(verb->add_option(
           "--device", f->devices,
-          "cpu:threads=N,memory=SIZE,speed=F or cuda:N,memory=SIZE,weights=fp8; may be "
+          "cpu:threads=N,memory=SIZE,speed=F or cuda:N,memory=SIZE,weights=fp8|int4; may be "
           "repeated (default: cpu). speed below 1 holds the device back"))
       ->delimiter(';')
       ->allow_extra_args(false);

@@ -94,7 +94,7 @@ parsed_device parse_device(const std::string& text, std::uint32_t index) {
     d.memory_bytes = 0; // the device's own
   } else if (d.kind != "cpu") {
     throw usage_error("a device is cpu[:threads=N,memory=SIZE,speed=F] or "
-                      "cuda:N[,memory=SIZE,weights=fp8], not '" +
+                      "cuda:N[,memory=SIZE,weights=fp8|int4], not '" +
                       text + "'");
   }
   std::stringstream parts(rest);
@@ -111,9 +111,12 @@ parsed_device parse_device(const std::string& text, std::uint32_t index) {
       if (!(d.speed > 0) || d.speed > 1)
         throw usage_error("speed must be above 0 and at most 1, not '" + value + "'");
     } else if (key == "weights" && d.kind == "cuda") {
-      if (value != "bf16" && value != "fp8")
-        throw usage_error("weights of a GPU are bf16 or fp8, not '" + value + "'");
-      d.fp8 = value == "fp8";
+      using compute::gpu_weights;
+      if (value != "bf16" && value != "fp8" && value != "int4")
+        throw usage_error("weights of a GPU are bf16, fp8 or int4, not '" + value + "'");
+      d.weights = value == "fp8"    ? gpu_weights::fp8
+                  : value == "int4" ? gpu_weights::int4
+                                    : gpu_weights::bf16;
     } else {
       throw usage_error("a device has threads=, memory= and speed=, a GPU also weights=, not '" +
                         part + "'");

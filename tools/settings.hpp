@@ -34,7 +34,7 @@ struct parsed_device {
   actors::device_options options;
   std::string description; // for people
 };
-/// "cpu", "cpu:threads=2,memory=2GiB,speed=0.5", "cuda:0,memory=40GiB,weights=fp8". Throws
+/// "cpu", "cpu:threads=2,memory=2GiB,speed=0.5", "cuda:0,memory=40GiB,weights=int4". Throws
 /// usage_error.
 [[nodiscard]] parsed_device parse_device(const std::string& text, std::uint32_t index);
 /// Throws usage_error when this program has no CUDA backend, std::runtime_error when the machine

@@ -48,7 +48,8 @@ private:
 
 class cuda_backend final : public device_backend {
 public:
-  cuda_backend(int ordinal, bool fp8) : ordinal_(ordinal), fp8_(fp8) {}
+  cuda_backend(int ordinal, compute::gpu_weights weights)
+      : ordinal_(ordinal), weights_(weights) {}
 
   [[nodiscard]] compute::executor_memory memory(const executor_request& r) const override {
     return compute::gpu_executor_memory(r.model->config(), r.part, r.options, options_of(r));
@@ -62,7 +63,7 @@ private:
   [[nodiscard]] compute::gpu_options options_of(const executor_request& r) const {
     compute::gpu_options g;
     g.ordinal = ordinal_;
-    g.weights = fp8_ ? compute::gpu_weights::fp8 : compute::gpu_weights::bf16;
+    g.weights = weights_;
     g.max_sequences = r.options.max_logit_rows;
     const int context = r.model->config().context;
     g.max_context = r.max_sequence > 0 ? r.max_sequence : context > 0 ? context : g.max_context;
@@ -72,14 +73,14 @@ private:
   }
 
   int ordinal_;
-  bool fp8_;
+  compute::gpu_weights weights_;
 };
 
 } // namespace
 
 std::unique_ptr<device_backend> make_device_backend(const device_options& device) {
   if (device.kind == "cuda")
-    return std::make_unique<cuda_backend>(device.ordinal, device.fp8);
+    return std::make_unique<cuda_backend>(device.ordinal, device.weights);
   return std::make_unique<cpu_backend>(device.threads);
 }
 

@@ -3,6 +3,7 @@
 
 #include "actors/data/data_plane.hpp"
 #include "compute/executor.hpp"
+#include "compute/gpu_weights.hpp"
 #include "compute/tokenizer.hpp"
 
 #include <chrono>
@@ -21,7 +22,7 @@ struct device_options {
   int threads = 1;
   std::uint64_t memory_bytes = 0; // budget for weights, activations and KV
   double speed = 1.0;             // < 1: after computing t it waits t*(1/speed - 1)
-  bool fp8 = false;               // cuda: keeps weight matrices as fp8
+  compute::gpu_weights weights = compute::gpu_weights::bf16; // cuda: what matrices are kept as
 };
 
 /// Where one rank of one stage of one generation sits in its pipeline.

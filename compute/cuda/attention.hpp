@@ -1,6 +1,8 @@
 // Attention over paged KV on the GPU.
 #pragma once
 
+#include "compute/cuda/kernels.hpp"
+
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
@@ -30,11 +32,14 @@ inline constexpr int max_kv_splits = 32;
 /// pages_each > 0, into parts of that many pages (splits * pages_each pages cover the longest):
 /// a row's result then does not depend on its batch. `early`: all positions but each sequence's
 /// last are read before the kernel in front has ended, so no kernel since the stream was last idle
-/// or a graph began may have written them. ended [sequences * kv_heads]: zero before and after.
+/// or a graph began may have written them. `rope`: q and the last positions' K and V are still as
+/// the product left them, in rope->qkv, which is q; they are rotated here and the latter also kept
+/// in the pools (nullptr: rotate_and_store has done so). ended [sequences * kv_heads]: zero before
+/// and after.
 void decode_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
-                      const std::int32_t* rows, const std::int32_t* lengths, int sequences,
-                      int heads, int splits, int pages_each, bool early, float* scratch,
-                      unsigned* ended, cudaStream_t stream);
+                      const rope_store* rope, const std::int32_t* rows, const std::int32_t* lengths,
+                      int sequences, int heads, int splits, int pages_each, bool early,
+                      float* scratch, unsigned* ended, cudaStream_t stream);
 
 /// A run of queries of one sequence in a step.
 struct query_run {

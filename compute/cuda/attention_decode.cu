@@ -2,6 +2,7 @@
 // arithmetic goes to the tensor cores, however few rows of a tile are used.
 #include "compute/cuda/attention.hpp"
 #include "compute/cuda/launch.cuh"
+#include "compute/cuda/rotate.cuh"
 #include "compute/cuda/tensor_core.cuh"
 
 #include <algorithm>
@@ -11,7 +12,7 @@
 namespace hexgen::compute::cuda {
 namespace {
 
-constexpr int page = 16;
+constexpr int page = block_positions;
 constexpr int warps = 4;
 
 /// Shared memory of a block, in values: each warp's STAGES of a page of K and of V. The merge of
@@ -20,14 +21,16 @@ template <int D, int STAGES>
 constexpr int shared_values = warps* STAGES * 2 * page* D;
 
 /// A warp takes every 4th page of the block's split; the query heads that share a KV head are the
-/// rows of its score tile (at most 8 * HALVES). Grid: (splits, kv_heads, sequences).
-template <int D, int HALVES, int STAGES>
+/// rows of its score tile (at most 8 * HALVES). Grid: (splits, kv_heads, sequences). ROTATE: q and
+/// this step's K and V come as the product left them.
+template <int D, int HALVES, int STAGES, bool ROTATE>
 __global__ void __launch_bounds__(warps * 32)
     decode_kernel(const __nv_bfloat16* __restrict__ q, int q_stride,
                   __nv_bfloat16* __restrict__ out, paged_kv kv,
-                  const std::int32_t* __restrict__ rows, const std::int32_t* __restrict__ lengths,
-                  int heads, int first_in_group, int width, int pages_each, float scale_log2,
-                  bool early, float* __restrict__ scratch, unsigned* __restrict__ ended) {
+                  const __grid_constant__ rope_store rope, const std::int32_t* __restrict__ rows,
+                  const std::int32_t* __restrict__ lengths, int heads, int first_in_group,
+                  int width, int pages_each, float scale_log2, bool early,
+                  float* __restrict__ scratch, unsigned* __restrict__ ended) {
   extern __shared__ __align__(128) __nv_bfloat16 shared[];
   constexpr int chunks = D / 8;
   constexpr int head_rows = 8 * HALVES;
@@ -56,8 +59,9 @@ __global__ void __launch_bounds__(warps * 32)
 
   auto load = [&](int p, int stage) {
     if (p < end_page) {
-      // Positions past the end may hold anything: repeat the last one instead.
-      const int last = min(page, length - p * page) - 1;
+      // Positions past the end may hold anything: repeat the last one instead. With ROTATE this
+      // step's is not there yet.
+      const int last = min(page, length - (ROTATE ? 1 : 0) - p * page) - 1;
       const std::size_t from = static_cast<std::size_t>(table[p]) * page * row_values +
                                static_cast<std::size_t>(kv_head) * D;
       __nv_bfloat16* k = mine + stage * 2 * page * D;
@@ -65,6 +69,8 @@ __global__ void __launch_bounds__(warps * 32)
       for (int i = lane; i < page * chunks; i += 32) {
         const int row = i / chunks;
         const int chunk = i % chunks;
+        if (ROTATE && row > last)
+          break; // new_position::fill
         const std::size_t value = from + min(row, last) * row_values + chunk * 8;
         copy_16(k + at<D>(row, chunk), kv.k + value);
         copy_16(k + page * D + at<D>(row, chunk), kv.v + value);
@@ -76,15 +82,35 @@ __global__ void __launch_bounds__(warps * 32)
     // Only the last page waits for the kernel before, which writes this step's position to it.
 #pragma unroll
     for (int s = 0; s < STAGES; ++s)
-      if (first_page + s * warps != pages - 1)
+      if (ROTATE || first_page + s * warps != pages - 1)
         load(first_page + s * warps, s);
     wait_for_predecessor();
   }
 #pragma unroll
   for (int s = 0; s < STAGES; ++s) {
-    if (!early || first_page + s * warps == pages - 1)
+    if (!early || (!ROTATE && first_page + s * warps == pages - 1))
       load(first_page + s * warps, s);
     commit_copies();
+  }
+  const float* angles = ROTATE ? rope.table + static_cast<std::size_t>(length - 1) * D : nullptr;
+  new_position<D> now;
+  const bool last_here =
+      ROTATE && first_page < end_page && end_page == pages && (pages - 1 - first_page) % warps == 0;
+  auto fill = [&](int p, int stage) {
+    if (last_here && p == pages - 1) {
+      __nv_bfloat16* k = mine + stage * 2 * page * D;
+      now.fill(k, k + page * D, (length - 1) % page);
+    }
+  };
+  if (last_here) {
+    now.read(rope.qkv + row_index * q_stride, kv_head, rope, angles);
+    const std::size_t to =
+        (static_cast<std::size_t>(table[pages - 1]) * page + (length - 1) % page) * row_values +
+        static_cast<std::size_t>(kv_head) * D;
+    now.keep(rope.k_pool + to, rope.v_pool + to);
+#pragma unroll
+    for (int s = 0; s < STAGES; ++s)
+      fill(first_page + s * warps, s);
   }
 
   unsigned query[D / 16][4];
@@ -99,6 +125,8 @@ __global__ void __launch_bounds__(warps * 32)
       for (int part = 0; part < 2; ++part)
         query[d][half + 2 * part] =
             half < HALVES && head < width ? row[d * 8 + part * 4 + lane % 4] : 0U;
+    if (ROTATE && half < HALVES)
+      rotate_query<D>(query, half, first_head + min(head, width - 1), rope, angles);
   }
   float most[HALVES];
   float sum[HALVES] = {};
@@ -166,6 +194,7 @@ __global__ void __launch_bounds__(warps * 32)
     __syncwarp(); // all lanes have read the stage
     load(p + STAGES * warps, stage);
     commit_copies();
+    fill(p + STAGES * warps, stage);
     stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
 
@@ -265,6 +294,7 @@ struct launch {
   int q_stride;
   __nv_bfloat16* out;
   const paged_kv& kv;
+  const rope_store* rope;
   const std::int32_t* rows;
   const std::int32_t* lengths;
   int sequences, heads, splits, pages_each;
@@ -274,11 +304,11 @@ struct launch {
   cudaStream_t stream;
 };
 
-template <int D, int HALVES, int STAGES>
+template <int D, int HALVES, int STAGES, bool ROTATE>
 void launch_heads(const launch& l, int first, int width) {
   constexpr int bytes = shared_values<D, STAGES> * static_cast<int>(sizeof(__nv_bfloat16));
   static const bool raised = [] {
-    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(decode_kernel<D, HALVES, STAGES>,
+    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(decode_kernel<D, HALVES, STAGES, ROTATE>,
                                            cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     return true;
   }();
@@ -286,12 +316,12 @@ void launch_heads(const launch& l, int first, int width) {
   const float scale_log2 = 1.4426950408889634F / std::sqrt(static_cast<float>(D));
   const dim3 grid(static_cast<unsigned>(l.splits), static_cast<unsigned>(l.kv.kv_heads),
                   static_cast<unsigned>(l.sequences));
-  launch_dependent(decode_kernel<D, HALVES, STAGES>, grid, warps * 32, bytes, l.stream, l.q,
-                   l.q_stride, l.out, l.kv, l.rows, l.lengths, l.heads, first, width, l.pages_each,
-                   scale_log2, l.early, l.scratch, l.ended);
+  launch_dependent(decode_kernel<D, HALVES, STAGES, ROTATE>, grid, warps * 32, bytes, l.stream, l.q,
+                   l.q_stride, l.out, l.kv, ROTATE ? *l.rope : rope_store{}, l.rows, l.lengths,
+                   l.heads, first, width, l.pages_each, scale_log2, l.early, l.scratch, l.ended);
 }
 
-template <int D>
+template <int D, bool ROTATE>
 void launch_dim(const launch& l) {
   const int group = l.heads / l.kv.kv_heads;
   // Groups wider than a score tile read K and V again.
@@ -300,11 +330,11 @@ void launch_dim(const launch& l) {
     // Few blocks hide little by themselves: small ones leave room for the next kernel's loads.
     const bool few = l.sequences * l.kv.kv_heads * l.splits <= 264;
     if (width <= 8 && few)
-      launch_heads<D, 1, 2>(l, first, width);
+      launch_heads<D, 1, 2, ROTATE>(l, first, width);
     else if (width <= 8)
-      launch_heads<D, 1, 3>(l, first, width);
+      launch_heads<D, 1, 3, ROTATE>(l, first, width);
     else
-      launch_heads<D, 2, 3>(l, first, width);
+      launch_heads<D, 2, 3, ROTATE>(l, first, width);
   }
 }
 
@@ -315,17 +345,17 @@ std::size_t decode_scratch_floats(int sequences, int heads, int head_dim) {
 }
 
 void decode_attention(const __nv_bfloat16* q, int q_stride, __nv_bfloat16* out, const paged_kv& kv,
-                      const std::int32_t* rows, const std::int32_t* lengths, int sequences,
-                      int heads, int splits, int pages_each, bool early, float* scratch,
-                      unsigned* ended, cudaStream_t stream) {
-  const launch l{q,     q_stride, out,        kv,    rows,    lengths, sequences,
-                 heads, splits,   pages_each, early, scratch, ended,   stream};
+                      const rope_store* rope, const std::int32_t* rows, const std::int32_t* lengths,
+                      int sequences, int heads, int splits, int pages_each, bool early,
+                      float* scratch, unsigned* ended, cudaStream_t stream) {
+  const launch l{q,     q_stride, out,        kv,    rope,    rows,  lengths, sequences,
+                 heads, splits,   pages_each, early, scratch, ended, stream};
   switch (kv.head_dim) {
   case 64:
-    launch_dim<64>(l);
+    rope == nullptr ? launch_dim<64, false>(l) : launch_dim<64, true>(l);
     break;
   case 128:
-    launch_dim<128>(l);
+    rope == nullptr ? launch_dim<128, false>(l) : launch_dim<128, true>(l);
     break;
   default:
     throw std::invalid_argument("head_dim " + std::to_string(kv.head_dim) +

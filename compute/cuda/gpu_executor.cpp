@@ -35,7 +35,7 @@ private:
   cudaGraphExec_t exec_ = nullptr;
 };
 
-/// Values of the largest matrix, which wide steps bring to bf16 when it is e4m3.
+/// Values of the largest matrix, which wide steps bring to bf16 when it is kept in less.
 std::size_t widened_values(const model_config& config, const shard& part, gpu_weights type) {
   if (type == gpu_weights::bf16)
     return 0;
@@ -73,6 +73,7 @@ public:
     widened_ = device_buffer<__nv_bfloat16>(widened_values(config_, part, gpu.weights));
     scratch_ = device_buffer<float>(
         decode_scratch_floats(gpu.max_sequences, local_.heads, config_.head_dim));
+    squares_ = device_buffer<float>(widest_few_rows * h / 16);
     splits_ended_ = device_buffer<unsigned>(static_cast<std::size_t>(gpu.max_sequences) *
                                             static_cast<std::size_t>(local_.kv_heads));
     HEXGEN_CUDA_CHECK(cudaMemset(splits_ended_.data(), 0, splits_ended_.bytes()));
@@ -333,13 +334,13 @@ private:
   template <class Y>
   void product(const __nv_bfloat16* x, const weight_matrix& w, Y* y, int m) {
     if (few(w, m)) {
-      skinny(x, w, y, m, stream_);
+      skinny(x, w, y, m, {}, stream_);
       return;
     }
     const int n = w.rows;
     const int k = w.columns;
     const auto* values = w.bf16();
-    if (w.scales != nullptr) {
+    if (w.type != gpu_weights::bf16) {
       dequantize(w, widened_.data(), stream_);
       values = widened_.data();
     }
@@ -423,6 +424,85 @@ private:
     return std::max(16, (pages + max_kv_splits - 1) / max_kv_splits);
   }
 
+  /// Rotation, KV write and attention of layer `i`: qkv_ to attended_. `in_one`: one kernel for
+  /// all, in a graph; its blocks turn a query again for every split of its positions.
+  void attend(int i, int tokens, int decodes, int splits, int tiles, bool in_graph, bool in_one) {
+    const auto& a = buffers_.device();
+    const auto& w = weights_.layers()[static_cast<std::size_t>(i)];
+    rope_store r;
+    r.qkv = qkv_.data();
+    r.k_pool = k_pool(i);
+    r.v_pool = v_pool(i);
+    r.table = rope_.data();
+    r.bias = w.qkv_bias;
+    r.q_norm = w.q_norm;
+    r.k_norm = w.k_norm;
+    r.positions = a.positions;
+    r.slots = a.slots;
+    r.heads = local_.heads;
+    r.kv_heads = local_.kv_heads;
+    r.head_dim = config_.head_dim;
+    r.interleaved = config_.rope_interleaved;
+    r.epsilon = config_.norm_epsilon;
+    if (!in_one)
+      rotate_and_store(r, tokens, stream_);
+    const paged_kv kv{k_pool(i),       v_pool(i),       a.tables, buffers_.table_stride(),
+                      local_.kv_heads, config_.head_dim};
+    // One reads memory and the other multiplies: side by side they take less than in turn.
+    const bool both = decodes > 0 && tiles > 0;
+    const cudaStream_t beside = both ? side_ : stream_;
+    if (both) {
+      HEXGEN_CUDA_CHECK(cudaEventRecord(fork_, stream_));
+      HEXGEN_CUDA_CHECK(cudaStreamWaitEvent(side_, fork_, 0));
+    }
+    if (decodes > 0)
+      decode_attention(qkv_.data(), qkv_width(), attended_.data(), kv, in_one ? &r : nullptr,
+                       a.decode_rows, a.lengths, decodes, local_.heads, splits, pages_each(),
+                       in_graph, scratch_.data(), splits_ended_.data(), beside);
+    prefill_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.runs, a.tiles, tiles,
+                      local_.heads, stream_);
+    if (both) {
+      HEXGEN_CUDA_CHECK(cudaEventRecord(join_, side_));
+      HEXGEN_CUDA_CHECK(cudaStreamWaitEvent(stream_, join_, 0));
+    }
+  }
+
+  /// Whether launch_few_rows() takes a decode step's products.
+  [[nodiscard]] bool few_rows(int tokens) const {
+    return part_.layers > 0 && few(weights_.head(), tokens) &&
+           std::all_of(weights_.layers().begin(), weights_.layers().end(),
+                       [&](const layer_weights& w) {
+                         return few(w.qkv, tokens) && few(w.output, tokens) &&
+                                few(w.gate_up, tokens) && few(w.down, tokens);
+                       });
+  }
+
+  /// A decode step of a whole model, from ids to logits. Products add to hidden themselves and
+  /// leave the norm behind them to the next: it is given hidden times the norm's weight and what to
+  /// divide its sums by.
+  void launch_few_rows(int tokens, int splits) {
+    const pending_norm norm{squares_.data(), config_.norm_epsilon};
+    const auto& a = buffers_.device();
+    embed(
+        weights_.embedding(), a.ids, a.chosen,
+        {hidden_.data(), weights_.layers().front().attention_norm, normed_.data(), squares_.data()},
+        tokens, config_.hidden, stream_);
+    for (int i = 0; i < part_.layers; ++i) {
+      const auto& w = weights_.layers()[static_cast<std::size_t>(i)];
+      skinny(normed_.data(), w.qkv, qkv_.data(), tokens, norm, stream_);
+      attend(i, tokens, tokens, splits, 0, true, true);
+      skinny_add(attended_.data(), w.output,
+                 {hidden_.data(), w.ffn_norm, normed_.data(), squares_.data()}, tokens, stream_);
+      skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, norm, stream_);
+      const float* next = i + 1 < part_.layers
+                              ? weights_.layers()[static_cast<std::size_t>(i) + 1].attention_norm
+                              : weights_.output_norm();
+      skinny_add(activated_.data(), w.down, {hidden_.data(), next, normed_.data(), squares_.data()},
+                 tokens, stream_);
+    }
+    skinny(normed_.data(), weights_.head(), logits_.data(), tokens, norm, stream_);
+  }
+
   /// Layers, and on the last stage the head's logits of `logit_rows` rows. `in_graph`: no kernel of
   /// this step but the layers' own writes KV.
   void launch_layers(int tokens, int decodes, int splits, int tiles, int logit_rows, bool in_graph,
@@ -435,47 +515,13 @@ private:
       rms_norm(hidden_.data(), pending, w.attention_norm, normed_.data(), nullptr, tokens, h,
                config_.norm_epsilon, stream_);
       product(normed_.data(), w.qkv, qkv_.data(), tokens);
-      rope_store r;
-      r.qkv = qkv_.data();
-      r.k_pool = k_pool(i);
-      r.v_pool = v_pool(i);
-      r.table = rope_.data();
-      r.bias = w.qkv_bias;
-      r.q_norm = w.q_norm;
-      r.k_norm = w.k_norm;
-      r.positions = a.positions;
-      r.slots = a.slots;
-      r.heads = local_.heads;
-      r.kv_heads = local_.kv_heads;
-      r.head_dim = config_.head_dim;
-      r.interleaved = config_.rope_interleaved;
-      r.epsilon = config_.norm_epsilon;
-      rotate_and_store(r, tokens, stream_);
-      const paged_kv kv{k_pool(i),       v_pool(i),       a.tables, buffers_.table_stride(),
-                        local_.kv_heads, config_.head_dim};
-      // One reads memory and the other multiplies: side by side they take less than in turn.
-      const bool both = decodes > 0 && tiles > 0;
-      const cudaStream_t beside = both ? side_ : stream_;
-      if (both) {
-        HEXGEN_CUDA_CHECK(cudaEventRecord(fork_, stream_));
-        HEXGEN_CUDA_CHECK(cudaStreamWaitEvent(side_, fork_, 0));
-      }
-      if (decodes > 0)
-        decode_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.decode_rows, a.lengths,
-                         decodes, local_.heads, splits, pages_each(), in_graph, scratch_.data(),
-                         splits_ended_.data(), beside);
-      prefill_attention(qkv_.data(), qkv_width(), attended_.data(), kv, a.runs, a.tiles, tiles,
-                        local_.heads, stream_);
-      if (both) {
-        HEXGEN_CUDA_CHECK(cudaEventRecord(join_, side_));
-        HEXGEN_CUDA_CHECK(cudaStreamWaitEvent(stream_, join_, 0));
-      }
+      attend(i, tokens, decodes, splits, tiles, in_graph, false);
       product(attended_.data(), w.output, delta_.data(), tokens);
       reduce(tokens, group);
       rms_norm(hidden_.data(), delta_.data(), w.ffn_norm, normed_.data(), nullptr, tokens, h,
                config_.norm_epsilon, stream_);
       if (few(w.gate_up, tokens)) {
-        skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, stream_);
+        skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, {}, stream_);
       } else {
         product(normed_.data(), w.gate_up, gate_up_.data(), tokens);
         swiglu(gate_up_.data(), activated_.data(), tokens, local_.ffn, stream_);
@@ -505,10 +551,17 @@ private:
     // Products time their algorithms on first use, which a capture may not hold: run once before.
     solo_collective alone;
     const auto& a = buffers_.device();
-    auto launch = [&] {
+    auto step = [&] {
+      if (few_rows(sequences)) {
+        launch_few_rows(sequences, splits);
+        return;
+      }
       embed(weights_.embedding(), a.ids, a.chosen, hidden_.data(), sequences, config_.hidden,
             stream_);
       launch_layers(sequences, sequences, splits, 0, sequences, true, alone);
+    };
+    auto launch = [&] {
+      step();
       if (with_choice) {
         argmax(logits_.data(), a.chosen, sequences, local_.vocab, stream_);
         advance({a.chosen, a.ids, a.positions, a.lengths, a.slots, a.tables,
@@ -516,9 +569,7 @@ private:
                 stream_);
       }
     };
-    embed(weights_.embedding(), a.ids, a.chosen, hidden_.data(), sequences, config_.hidden,
-          stream_);
-    launch_layers(sequences, sequences, splits, 0, sequences, true, alone);
+    step();
     HEXGEN_CUDA_CHECK(cudaStreamSynchronize(stream_));
     HEXGEN_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
     launch();
@@ -660,9 +711,9 @@ private:
   device_weights weights_;
   gemm gemm_;
   step_buffers buffers_;
-  device_buffer<float> hidden_, reduced_, rope_, scratch_, logits_;
+  device_buffer<float> hidden_, reduced_, rope_, scratch_, logits_, squares_;
   device_buffer<__nv_bfloat16> normed_, delta_, qkv_, attended_, gate_up_, activated_, pool_;
-  device_buffer<__nv_bfloat16> widened_; // the e4m3 matrix that cuBLASLt multiplies by
+  device_buffer<__nv_bfloat16> widened_; // the matrix that cuBLASLt multiplies by
   device_buffer<std::int32_t> history_, counter_;
   device_buffer<unsigned> splits_ended_;
   pinned_buffer<float> host_hidden_, host_logits_;

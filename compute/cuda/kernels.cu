@@ -48,6 +48,31 @@ __global__ void embed_kernel(const __nv_bfloat16* __restrict__ table,
     to[i] = __bfloat162float(row[i]);
 }
 
+/// Grid: (width / blockDim rounded up, tokens); a thread a value.
+__global__ void embed_few_kernel(const __nv_bfloat16* __restrict__ table,
+                                 const std::int32_t* __restrict__ ids,
+                                 const std::int32_t* __restrict__ chosen, residual to, int width) {
+  allow_successor();
+  wait_for_predecessor();
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= width)
+    return;
+  const std::size_t token = blockIdx.y;
+  const std::int32_t given = ids[token];
+  const std::int32_t id = given < 0 ? chosen[-1 - given] : given;
+  const float value = __bfloat162float(table[static_cast<std::size_t>(id) * width + i]);
+  const std::size_t at = token * width + i;
+  to.hidden[at] = value;
+  to.weighted[at] = __float2bfloat16(value * to.weight[i]);
+  float squares = value * value;
+  const unsigned half = threadIdx.x % 32 < 16 ? 0x0000ffffU : 0xffff0000U;
+#pragma unroll
+  for (int offset = 8; offset > 0; offset /= 2)
+    squares += __shfl_xor_sync(half, squares, offset);
+  if (i % 16 == 0)
+    to.squares[at / 16] = squares;
+}
+
 constexpr int norm_kept = 4; // float4s of a row that a thread keeps
 
 __global__ void rms_norm_kernel(float* __restrict__ hidden, const __nv_bfloat16* __restrict__ delta,
@@ -345,6 +370,14 @@ void embed(const __nv_bfloat16* table, const std::int32_t* ids, const std::int32
            float* hidden, int tokens, int width, cudaStream_t stream) {
   launch_dependent(embed_kernel, dim3(static_cast<unsigned>(tokens)), 256, 0, stream, table, ids,
                    chosen, hidden, width);
+}
+
+void embed(const __nv_bfloat16* table, const std::int32_t* ids, const std::int32_t* chosen,
+           const residual& to, int tokens, int width, cudaStream_t stream) {
+  launch_dependent(
+      embed_few_kernel,
+      dim3(blocks_of(static_cast<std::size_t>(width), 256), static_cast<unsigned>(tokens)), 256, 0,
+      stream, table, ids, chosen, to, width);
 }
 
 void rms_norm(float* hidden, const __nv_bfloat16* delta, const float* weight, __nv_bfloat16* out,

@@ -13,6 +13,17 @@ namespace hexgen::compute::cuda {
 void embed(const __nv_bfloat16* table, const std::int32_t* ids, const std::int32_t* chosen,
            float* hidden, int tokens, int width, cudaStream_t stream);
 
+/// The residual stream and half of the norm behind it: what a product of few rows takes.
+struct residual {
+  float* hidden = nullptr;           // [tokens][width]
+  const float* weight = nullptr;     // [width] of the norm
+  __nv_bfloat16* weighted = nullptr; // [tokens][width] hidden times weight
+  float* squares = nullptr;          // [tokens][width / 16] sums of hidden's squares
+};
+/// The same with half of the first norm; width a multiple of 16.
+void embed(const __nv_bfloat16* table, const std::int32_t* ids, const std::int32_t* chosen,
+           const residual& to, int tokens, int width, cudaStream_t stream);
+
 /// out[t] = norm(hidden[rows ? rows[t] : t]) * weight. With `delta`: hidden[t] += delta[t] first,
 /// and hidden keeps the sum.
 void rms_norm(float* hidden, const __nv_bfloat16* delta, const float* weight, __nv_bfloat16* out,

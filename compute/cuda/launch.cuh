@@ -9,7 +9,9 @@
 namespace hexgen::compute::cuda {
 
 /// Device side: every kernel that is launched by launch_dependent() calls this before it touches
-/// anything an earlier kernel wrote or reads. Earlier kernels have then finished.
+/// anything an earlier kernel wrote or reads. Earlier kernels have then finished. The compiler may
+/// still move reads through `const __restrict__` pointers in front of it: no LDG but those meant
+/// may precede ACQBULK in the machine code.
 __device__ __forceinline__ void wait_for_predecessor() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -2,16 +2,13 @@
 // weights arrive ahead in shared memory that is the warp's own. Of a row of 4,096 bf16 values three
 // quarters are on their way before the kernel in front has ended.
 #include "compute/cuda/e4m3.cuh"
-#include "compute/cuda/launch.cuh"
-#include "compute/cuda/skinny.hpp"
+#include "compute/cuda/skinny_ends.cuh"
 #include "compute/cuda/tensor_core.cuh"
-
-#include <algorithm>
 
 namespace hexgen::compute::cuda {
 namespace {
 
-constexpr int block_rows = 16;
+constexpr int block_rows = tile_rows;
 constexpr int k_splits = 12;                  // warps
 constexpr int line = 128;                     // bytes
 constexpr int tile_bytes = block_rows * line; // a line of each row
@@ -43,11 +40,12 @@ constexpr int chunk_values = 16 / static_cast<int>(sizeof(W));
 /// x has up to 8 rows, a tile of the tensor cores. Which values of k meet in one tensor core
 /// product does not matter as long as both sides agree: lane t of a quad takes chunks t and t + 4
 /// of a line's 8, each one 16-byte load. `scales`: of w's rows, with e4m3. `lines`: of a row, a
-/// multiple of LINES, those of a run.
-template <bool SWIGLU, int LINES, class W, class Y>
-__global__ void __launch_bounds__(k_splits * 32)
-    skinny_kernel(const __nv_bfloat16* __restrict__ x, const W* __restrict__ w,
-                  const float* __restrict__ scales, Y* __restrict__ y, int m, int n, int lines) {
+/// multiple of LINES, those of a run. x is no __restrict__: what the compiler knows to be constant
+/// it may read before the wait, when the kernel in front still writes it.
+template <sums_to TO, int LINES, class W, class Y>
+__global__ void __launch_bounds__(k_splits * 32, 2)
+    skinny_kernel(const __nv_bfloat16* x, const W* __restrict__ w, const float* __restrict__ scales,
+                  const __grid_constant__ skinny_ends ends, int m, int n, int lines) {
   extern __shared__ __align__(128) unsigned char shared[];
   allow_successor();
   const int warp = threadIdx.x / 32;
@@ -84,6 +82,7 @@ __global__ void __launch_bounds__(k_splits * 32)
   for (int s = 0; s < stages<LINES>; ++s)
     load(warp + s * k_splits, s); // weights do not depend on the kernel before
   wait_for_predecessor();
+  skinny_epilogue<k_splits, block_rows, TO, Y> epilogue(ends, m, n, lines * line_values<W>);
 
   const int g = lane / 4;
   const int t = lane % 4;
@@ -145,92 +144,76 @@ __global__ void __launch_bounds__(k_splits * 32)
 #pragma unroll
   for (int i = 0; i < 4; ++i)
     parts[(warp * 8 + t * 2 + i % 2) * pitch + g + (i / 2) * 8] = acc[i];
-  __syncthreads();
-  auto sum = [&](int column, int row) {
-    float total = 0;
-#pragma unroll
-    for (int s = 0; s < k_splits; ++s)
-      total += parts[(s * 8 + column) * pitch + row];
-    if constexpr (sizeof(W) == 1)
-      total *= scales[min(first_row + row, n - 1)];
-    return total;
-  };
-  constexpr int outputs = SWIGLU ? block_rows / 2 : block_rows;
-  for (int i = threadIdx.x; i < outputs * m; i += k_splits * 32) {
-    const int column = i / outputs;
-    const int at = i % outputs;
-    const int to_row = blockIdx.x * outputs + at;
-    if constexpr (SWIGLU) {
-      if (to_row >= n / 2)
-        continue;
-      const float gate = sum(column, 2 * at);
-      y[static_cast<std::size_t>(column) * (n / 2) + to_row] =
-          static_cast<Y>(gate / (1.0F + __expf(-gate)) * sum(column, 2 * at + 1));
-    } else if (to_row < n) {
-      y[static_cast<std::size_t>(column) * n + to_row] = static_cast<Y>(sum(column, at));
-    }
-  }
+  epilogue.finish(parts, [&](int row) { return sizeof(W) == 1 ? scales[row] : 1.0F; });
 }
 
-template <bool SWIGLU, int LINES, class W, class Y>
-void launch(const __nv_bfloat16* x, const W* w, const float* scales, Y* y, int m, int n, int lines,
-            cudaStream_t stream) {
+template <sums_to TO, int LINES, class W, class Y>
+void launch(const __nv_bfloat16* x, const W* w, const float* scales, const skinny_ends& ends, int m,
+            int n, int lines, cudaStream_t stream) {
   constexpr int bytes = k_splits * bytes_ahead<LINES>;
   static const bool raised = [] {
-    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(skinny_kernel<SWIGLU, LINES, W, Y>,
+    HEXGEN_CUDA_CHECK(cudaFuncSetAttribute(skinny_kernel<TO, LINES, W, Y>,
                                            cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     return true;
   }();
   (void)raised;
-  launch_dependent(skinny_kernel<SWIGLU, LINES, W, Y>,
+  launch_dependent(skinny_kernel<TO, LINES, W, Y>,
                    dim3(static_cast<unsigned>((n + block_rows - 1) / block_rows)), k_splits * 32,
-                   bytes, stream, x, w, scales, y, m, n, lines);
+                   bytes, stream, x, w, scales, ends, m, n, lines);
 }
 
-template <bool SWIGLU, class W, class Y>
-void launch(const __nv_bfloat16* x, const W* w, const float* scales, Y* y, int m, int n, int k,
-            cudaStream_t stream) {
+template <sums_to TO, class Y, class W>
+void launch(const __nv_bfloat16* x, const W* w, const float* scales, const skinny_ends& ends, int m,
+            int n, int k, cudaStream_t stream) {
   const int lines = k / line_values<W>;
   if (lines % 2 == 0)
-    launch<SWIGLU, 2>(x, w, scales, y, m, n, lines, stream);
+    launch<TO, 2, W, Y>(x, w, scales, ends, m, n, lines, stream);
   else
-    launch<SWIGLU, 1>(x, w, scales, y, m, n, lines, stream);
+    launch<TO, 1, W, Y>(x, w, scales, ends, m, n, lines, stream);
 }
 
-template <bool SWIGLU, class Y>
-void launch(const __nv_bfloat16* x, const weight_matrix& w, Y* y, int m, cudaStream_t stream) {
-  if (w.scales == nullptr) {
-    launch<SWIGLU>(x, w.bf16(), nullptr, y, m, w.rows, w.columns, stream);
-    return;
-  }
-  const int outputs = SWIGLU ? w.rows / 2 : w.rows;
-  for (int row = 0; row < m; row += 8) // a tile of the tensor cores at a time
-    launch<SWIGLU>(x + static_cast<std::size_t>(row) * w.columns, w.e4m3(), w.scales,
-                   y + static_cast<std::size_t>(row) * outputs, std::min(8, m - row), w.rows,
-                   w.columns, stream);
+template <sums_to TO, class Y>
+void run(const __nv_bfloat16* x, const weight_matrix& w, const skinny_ends& ends, int m,
+         cudaStream_t stream) {
+  const auto outputs = static_cast<std::size_t>(TO == sums_to::swiglu ? w.rows / 2 : w.rows);
+  for_tiles(w, x, ends, outputs * sizeof(Y), m,
+            [&](const __nv_bfloat16* rows, const skinny_ends& at, int count) {
+              if (w.type == gpu_weights::int4)
+                skinny_int4(rows, w, at, TO, std::is_same_v<Y, float>, count, stream);
+              else if (w.type == gpu_weights::fp8)
+                launch<TO, Y>(rows, w.bytes(), w.row_scales(), at, count, w.rows, w.columns,
+                              stream);
+              else
+                launch<TO, Y>(rows, w.bf16(), nullptr, at, count, w.rows, w.columns, stream);
+            });
 }
 
 } // namespace
 
 int skinny_rows_max(const weight_matrix& w) {
-  if (w.columns % (w.scales == nullptr ? line_values<__nv_bfloat16> : line_values<std::uint8_t>) !=
-      0)
+  if (static_cast<int>(w.row_bytes()) % line != 0)
     return 0;
-  return w.scales == nullptr ? 8 : 32;
+  return w.type == gpu_weights::bf16 ? 8 : static_cast<int>(widest_few_rows);
 }
 
 void skinny(const __nv_bfloat16* x, const weight_matrix& w, __nv_bfloat16* y, int m,
-            cudaStream_t stream) {
-  launch<false>(x, w, y, m, stream);
+            const pending_norm& norm, cudaStream_t stream) {
+  run<sums_to::rows, __nv_bfloat16>(x, w, {y, norm, {}}, m, stream);
 }
 
-void skinny(const __nv_bfloat16* x, const weight_matrix& w, float* y, int m, cudaStream_t stream) {
-  launch<false>(x, w, y, m, stream);
+void skinny(const __nv_bfloat16* x, const weight_matrix& w, float* y, int m,
+            const pending_norm& norm, cudaStream_t stream) {
+  run<sums_to::rows, float>(x, w, {y, norm, {}}, m, stream);
 }
 
 void skinny_swiglu(const __nv_bfloat16* x, const weight_matrix& w, __nv_bfloat16* out, int m,
-                   cudaStream_t stream) {
-  launch<true>(x, w, out, m, stream);
+                   const pending_norm& norm, cudaStream_t stream) {
+  run<sums_to::swiglu, __nv_bfloat16>(x, w, {out, norm, {}}, m, stream);
+}
+
+void skinny_add(const __nv_bfloat16* x, const weight_matrix& w, const residual& to, int m,
+                cudaStream_t stream) {
+  run<sums_to::hidden, __nv_bfloat16>(x, w, {nullptr, {}, to}, m, stream);
 }
 
 } // namespace hexgen::compute::cuda

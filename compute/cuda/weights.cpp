@@ -1,6 +1,7 @@
 #include "compute/cuda/weights.hpp"
 
 #include "compute/cuda/kernels.hpp"
+#include "compute/int4_groups.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -62,13 +63,11 @@ layout lay_out(const model_config& config, const shard& part, gpu_weights type,
     weight_matrix m;
     m.rows = rows;
     m.columns = columns;
-    const auto count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
-    if (as == gpu_weights::bf16) {
-      m.values = take.take<__nv_bfloat16>(count);
-    } else {
-      m.values = take.take<std::uint8_t>(count);
-      m.scales = take.take<float>(static_cast<std::size_t>(rows));
-    }
+    m.type = as == gpu_weights::int4 && columns % int4_line != 0 ? gpu_weights::bf16 : as;
+    const auto count = static_cast<std::size_t>(rows);
+    m.values = take.take<unsigned char>(count * m.row_bytes());
+    if (m.type != gpu_weights::bf16)
+      m.scales = take.take<unsigned char>(count * m.row_scale_bytes());
     return m;
   };
   layout out;
@@ -179,6 +178,10 @@ private:
   void copy(const tensor_view& t, std::int64_t row, std::int64_t rows, std::int64_t column,
             const weight_matrix& to, std::int64_t first_row, int every) {
     const std::int64_t columns = to.columns;
+    if (to.type == gpu_weights::int4) {
+      copy_int4(t, row, rows, column, to, first_row, every);
+      return;
+    }
     const auto bytes = row_bytes(t.type, t.columns);
     auto* piece = reinterpret_cast<std::uint16_t*>(next());
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -193,7 +196,7 @@ private:
         line[c] = to_bf16(row_[static_cast<std::size_t>(column + c)]);
     }
     const auto line_bytes = static_cast<std::size_t>(columns) * 2;
-    const bool staged = to.scales != nullptr;
+    const bool staged = to.type == gpu_weights::fp8;
     HEXGEN_CUDA_CHECK(cudaMemcpy2DAsync(
         staged ? staged_.data() : to.bf16() + first_row * columns,
         line_bytes * static_cast<std::size_t>(staged ? 1 : every), piece, line_bytes, line_bytes,
@@ -204,11 +207,40 @@ private:
     sent(static_cast<std::uint64_t>(rows * columns) * (staged ? 1 : 2));
   }
 
+  void copy_int4(const tensor_view& t, std::int64_t row, std::int64_t rows, std::int64_t column,
+                 const weight_matrix& to, std::int64_t first_row, int every) {
+    const auto bytes = row_bytes(t.type, t.columns);
+    const auto code_bytes = to.row_bytes();
+    const auto scale_bytes = to.row_scale_bytes();
+    auto* codes = next();
+    auto* scales = codes + static_cast<std::size_t>(rows) * code_bytes;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const auto at = static_cast<std::size_t>(r);
+      pack_int4(t.type, t.bytes.data() + static_cast<std::size_t>(row + r) * bytes, t.columns,
+                column, to.columns, codes + at * code_bytes,
+                reinterpret_cast<std::uint16_t*>(scales + at * scale_bytes));
+    }
+    const auto send = [&](const unsigned char* from, void* matrix, std::size_t width) {
+      HEXGEN_CUDA_CHECK(cudaMemcpy2DAsync(
+          static_cast<unsigned char*>(matrix) + static_cast<std::size_t>(first_row) * width,
+          width * static_cast<std::size_t>(every), from, width, width,
+          static_cast<std::size_t>(rows), cudaMemcpyHostToDevice, stream_));
+    };
+    send(codes, to.values, code_bytes);
+    send(scales, to.scales, scale_bytes);
+    sent(static_cast<std::uint64_t>(rows) * (code_bytes + scale_bytes));
+  }
+
   void random(const weight_matrix& to, std::int64_t first_row, std::int64_t rows, int every,
               std::int64_t fan_in) {
     const float scale = std::sqrt(3.0F / static_cast<float>(fan_in));
     const auto seed = source_.seed + ++filled_;
-    if (to.scales != nullptr) {
+    if (to.type == gpu_weights::int4) {
+      if (first_row == 0) // all rows at once
+        fill_random_int4(to, scale, seed, stream_);
+      return;
+    }
+    if (to.type == gpu_weights::fp8) {
       fill_random(staged_.data(), static_cast<std::size_t>(rows * to.columns), scale, seed,
                   stream_);
       quantize_rows(staged_.data(), static_cast<int>(rows), to, static_cast<int>(first_row), every,

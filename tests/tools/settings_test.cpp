@@ -26,8 +26,11 @@ TEST_CASE("devices are described in one word") {
   CHECK(parse_device("cpu", 0).options.memory_bytes > 0);
   CHECK(parse_device("cuda:1", 0).options.ordinal == 1);
   CHECK(parse_device("cuda:0,memory=40GiB", 0).options.memory_bytes == 40ULL << 30);
-  CHECK(parse_device("cuda:0,weights=fp8", 0).options.fp8);
-  CHECK_FALSE(parse_device("cuda:0,weights=bf16", 0).options.fp8);
+  using hexgen::compute::gpu_weights;
+  CHECK(parse_device("cuda:0", 0).options.weights == gpu_weights::bf16);
+  CHECK(parse_device("cuda:0,weights=fp8", 0).options.weights == gpu_weights::fp8);
+  CHECK(parse_device("cuda:0,weights=int4", 0).options.weights == gpu_weights::int4);
+  CHECK(parse_device("cuda:0,weights=bf16", 0).options.weights == gpu_weights::bf16);
   for (const char* bad : {"gpu:0", "cpu:threads=0", "cpu:threads=1.5", "cpu:speed=0",
                           "cpu:speed=1.1", "cpu:speed=nan", "cpu:colour=red", "cuda:x",
                           "cpu:memory=", "cpu:weights=fp8", "cuda:0,weights=int3"})

@@ -1,6 +1,7 @@
 // GPU tables in one command, without network: correctness on this card first, then decode and
 // prefill rates of a shape with random weights, each beside its limit.
 #include "compute/cuda_backend.hpp"
+#include "compute/int4_groups.hpp"
 #include "compute/sampling/philox.hpp"
 #include "compute/sampling/selection.hpp"
 #include "compute/shape_model.hpp"
@@ -101,9 +102,11 @@ logit_error error_of(std::span<const float> got, std::span<const float> expected
   return e;
 }
 
-/// bf16 keeps 8 bits: about 2^-9 a rounding, some ten roundings a layer added as noise.
-double allowed_error(int layers) {
-  return std::ldexp(1.0, -9) * std::sqrt(10.0 * layers + 2);
+/// bf16 keeps 8 bits: about 2^-9 a rounding, some ten roundings a layer added as noise. Wide steps
+/// round int4 weights to bf16, too: those of four products a layer and of the head.
+double allowed_error(int layers, gpu_weights weights = gpu_weights::bf16) {
+  const bool rounded = weights == gpu_weights::int4;
+  return std::ldexp(1.0, -9) * std::sqrt((rounded ? 14.0 : 10.0) * layers + (rounded ? 3 : 2));
 }
 
 /// Teacher-forced logits at every position, GPU against the CPU's float32 reference.
@@ -152,29 +155,40 @@ bool check_model(const char* name, const std::shared_ptr<const model_file>& mode
     at += n;
   }
   const auto e = error_of(got, expected);
-  const double allowed = allowed_error(config.layers);
+  const double allowed = allowed_error(config.layers, weights);
   const bool ok = e.relative < allowed;
   std::printf("check %-22s chunk %3d: relative error %.2e (allowed %.2e), worst %.3g  %s\n", name,
               chunk, e.relative, allowed, e.worst, ok ? "ok" : "FAILED");
   return ok;
 }
 
-/// A model whose matrices, but not its embedding, were rounded to e4m3 times a power of two a row:
-/// what a GPU keeps of it with fp8 weights, as bf16.
+/// A model whose matrices, but not its embedding, are what a GPU keeps of them with fp8 or int4
+/// weights, in float32.
 class rounded_model final : public model_file {
 public:
-  explicit rounded_model(std::shared_ptr<const model_file> from) : from_(std::move(from)) {
+  rounded_model(std::shared_ptr<const model_file> from, gpu_weights as) : from_(std::move(from)) {
     views_.assign(from_->tensors().begin(), from_->tensors().end());
     for (auto& view : views_) {
       if (view.rows == 1 || view.name == "token_embd.weight")
         continue;
       const auto columns = static_cast<std::size_t>(view.columns);
-      auto& bytes = bytes_.emplace_back(view.bytes.size());
-      for (std::int64_t r = 0; r < view.rows; ++r) {
-        const auto at = static_cast<std::size_t>(r) * columns * 2;
-        round_row(view.bytes.subspan(at, columns * 2), bytes.data() + at);
+      const auto stored = row_bytes(view.type, view.columns);
+      auto& values = values_.emplace_back(static_cast<std::size_t>(view.rows) * columns);
+      for (std::size_t r = 0; r < static_cast<std::size_t>(view.rows); ++r) {
+        const auto* row = view.bytes.data() + r * stored;
+        const auto out = std::span(values).subspan(r * columns, columns);
+        if (as == gpu_weights::int4) {
+          std::vector<std::uint8_t> codes(columns / 2);
+          std::vector<std::uint16_t> scales(columns / int4_group * 2);
+          pack_int4(view.type, row, view.columns, 0, view.columns, codes.data(), scales.data());
+          unpack_int4(codes.data(), scales.data(), view.columns, out.data());
+        } else {
+          dequantize_row(view.type, row, view.columns, out.data());
+          round_to_e4m3(out);
+        }
       }
-      view.bytes = bytes;
+      view.type = tensor_type::f32;
+      view.bytes = std::as_bytes(std::span<const float>(values));
     }
   }
   [[nodiscard]] const model_config& config() const override { return from_->config(); }
@@ -187,45 +201,121 @@ public:
   [[nodiscard]] std::uint64_t total_bytes() const override { return from_->total_bytes(); }
 
 private:
-  static void round_row(std::span<const std::byte> in, std::byte* out) {
-    std::vector<float> row(in.size() / 2);
+  /// Times a power of two a row.
+  static void round_to_e4m3(std::span<float> row) {
     float largest = 0;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      std::uint16_t half = 0;
-      std::memcpy(&half, in.data() + 2 * i, 2);
-      const std::uint32_t bits = static_cast<std::uint32_t>(half) << 16;
-      std::memcpy(&row[i], &bits, 4);
-      largest = std::max(largest, std::abs(row[i]));
-    }
+    for (const float v : row)
+      largest = std::max(largest, std::abs(v));
     const float scale = std::exp2(std::ceil(std::log2(largest / 448.0F)));
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      const float size = std::abs(row[i]) / scale;
+    for (float& v : row) {
+      const float size = std::abs(v) / scale;
       const float step = std::exp2(std::max(-6.0F, std::floor(std::log2(size))) - 3);
-      const float rounded =
-          std::copysign(std::min(448.0F, std::nearbyint(size / step) * step) * scale, row[i]);
-      std::uint32_t bits = 0;
-      std::memcpy(&bits, &rounded, 4);
-      const auto half = static_cast<std::uint16_t>(bits >> 16); // exact: 4 bits of fraction
-      std::memcpy(out + 2 * i, &half, 2);
+      v = std::copysign(std::min(448.0F, std::nearbyint(size / step) * step) * scale, v);
     }
   }
 
   std::shared_ptr<const model_file> from_;
   std::vector<tensor_view> views_;
-  std::vector<std::vector<std::byte>> bytes_;
+  std::vector<std::vector<float>> values_;
 };
 
-/// fp8 weights on the GPU against the CPU's float32 reference: on the rounded weights within the
-/// tolerance of bf16, since what is left of each weight is a bf16 value. `chunks` as below.
-bool check_fp8(int tokens, std::initializer_list<int> chunks) {
+/// fp8 and int4 weights on the GPU against the CPU's float32 reference on the rounded weights; int4
+/// also of files that have them. `chunks` as below.
+bool check_rounded(int tokens, std::initializer_list<int> chunks) {
   auto c = tiny_config("llama");
-  c.heads = 8, c.kv_heads = 2, c.head_dim = 128, c.hidden = 512, c.ffn = 1024, c.layers = 3;
-  const auto model = make_synthetic_model(c, tensor_type::bf16, 7);
+  c.heads = 8, c.kv_heads = 2, c.head_dim = 128, c.hidden = 512, c.ffn = 1280, c.layers = 3;
+  struct kept {
+    const char* name;
+    tensor_type stored;
+    gpu_weights weights;
+  };
   bool ok = true;
-  for (const int chunk : chunks)
-    ok = check_model("llama fp8", model, std::make_shared<rounded_model>(model), gpu_weights::fp8,
-                     chunk, tokens) &&
-         ok;
+  for (const auto& k : {kept{"llama fp8", tensor_type::bf16, gpu_weights::fp8},
+                        kept{"llama int4", tensor_type::bf16, gpu_weights::int4},
+                        kept{"llama int4 of Q4_0", tensor_type::q4_0, gpu_weights::int4},
+                        kept{"llama int4 of Q4_1", tensor_type::q4_1, gpu_weights::int4},
+                        kept{"llama int4 of Q4_K", tensor_type::q4_k, gpu_weights::int4}}) {
+    const auto model = make_synthetic_model(c, k.stored, 7);
+    const auto reference = std::make_shared<rounded_model>(model, k.weights);
+    for (const int chunk : chunks)
+      ok = check_model(k.name, model, reference, k.weights, chunk, tokens) && ok;
+  }
+  return ok;
+}
+
+/// Decode steps of several sequences of unlike tokens and lengths, each begun at its first token,
+/// against the CPU's float32 reference of each by itself.
+bool check_batches() {
+  auto c = tiny_config("llama");
+  c.heads = 8, c.kv_heads = 2, c.head_dim = 128, c.hidden = 512, c.ffn = 1280, c.layers = 3;
+  const auto model = make_synthetic_model(c, tensor_type::bf16, 7);
+  const auto vocab = static_cast<std::size_t>(c.vocab);
+  struct batch {
+    const char* name;
+    gpu_weights weights;
+    int sequences;
+  };
+  bool ok = true;
+  for (const auto& b :
+       {batch{"bf16", gpu_weights::bf16, 7}, batch{"bf16", gpu_weights::bf16, 19},
+        batch{"fp8", gpu_weights::fp8, 7}, batch{"fp8", gpu_weights::fp8, 19},
+        batch{"int4", gpu_weights::int4, 7}, batch{"int4", gpu_weights::int4, 19}}) {
+    executor_options options;
+    options.kernels = kernel_kind::reference;
+    options.max_step_tokens = 256;
+    options.max_logit_rows = 256;
+    gpu_options gpu;
+    gpu.max_sequences = b.sequences;
+    gpu.max_context = 256;
+    gpu.weights = b.weights;
+    const auto reference =
+        b.weights == gpu_weights::bf16 ? model : std::make_shared<rounded_model>(model, b.weights);
+    solo_collective alone;
+    auto cpu = make_cpu_executor(reference, whole(c), options);
+    auto device = make_gpu_executor(model, whole(c), options, gpu);
+    cpu->allocate_kv(16);
+    device->allocate_kv(static_cast<std::uint32_t>(b.sequences) * 16);
+    std::mt19937 random(9);
+    std::vector<std::vector<std::int32_t>> ids;
+    std::vector<std::vector<float>> expected;
+    std::vector<float> hidden(256 * static_cast<std::size_t>(c.hidden));
+    const auto rows = [&](std::size_t tokens) {
+      return std::span(hidden).first(tokens * static_cast<std::size_t>(c.hidden));
+    };
+    std::vector<float> got, wanted;
+    for (int q = 0; q < b.sequences; ++q) {
+      auto& mine = ids.emplace_back(static_cast<std::size_t>(3 + 2 * q));
+      for (auto& id : mine)
+        id = static_cast<std::int32_t>(random() % static_cast<unsigned>(c.vocab));
+      const int length = static_cast<int>(mine.size());
+      step s;
+      s.entries = {{1, 0, length, length, blocks_for(0, 256)}};
+      cpu->run(s, mine, rows(mine.size()), expected.emplace_back(mine.size() * vocab), alone);
+    }
+    for (std::size_t at = 0; at < ids.back().size(); ++at) {
+      step s;
+      std::vector<std::int32_t> tokens;
+      for (std::size_t q = 0; q < ids.size(); ++q)
+        if (at < ids[q].size()) {
+          s.entries.push_back(
+              {q, static_cast<std::int32_t>(at), 1, 1, blocks_for(static_cast<int>(q), 256)});
+          tokens.push_back(ids[q][at]);
+          const auto row = expected[q].begin() + static_cast<std::ptrdiff_t>(at * vocab);
+          wanted.insert(wanted.end(), row, row + c.vocab);
+        }
+      std::vector<float> logits(tokens.size() * vocab);
+      device->run(s, tokens, rows(tokens.size()), logits, alone);
+      got.insert(got.end(), logits.begin(), logits.end());
+    }
+    const auto e = error_of(got, wanted);
+    const double allowed = allowed_error(c.layers, b.weights);
+    const bool fine = e.relative < allowed;
+    std::printf(
+        "check batch %-4s of %2d down to 1: relative error %.2e (allowed %.2e), worst %.3g  "
+        "%s\n",
+        b.name, b.sequences, e.relative, allowed, e.worst, fine ? "ok" : "FAILED");
+    ok = fine && ok;
+  }
   return ok;
 }
 
@@ -631,7 +721,94 @@ bool check_golden(const std::string& model_path, const std::string& cases_path) 
   return ok;
 }
 
-enum class bench_mode { rates, profile, serve };
+/// Teacher-forced logits of FOLDER's model against those that tools/bench/torch_logits.py left
+/// there, at every position.
+bool check_torch(const std::string& folder) {
+  const auto model = open_model(folder);
+  const auto& config = model->config();
+  std::ifstream file(folder + "/torch.bin", std::ios::binary);
+  auto read = [&]<class T>(std::vector<T>& to) {
+    file.read(reinterpret_cast<char*>(to.data()),
+              static_cast<std::streamsize>(to.size() * sizeof(T)));
+  };
+  std::vector<std::int32_t> sizes(2);
+  read(sizes);
+  if (!file || sizes[0] < 1 || sizes[0] > 2048 || sizes[1] != config.vocab)
+    throw std::runtime_error(folder + "/torch.bin: not of this model");
+  const int tokens = sizes[0];
+  const auto count = static_cast<std::size_t>(tokens);
+  const auto vocab = static_cast<std::size_t>(config.vocab);
+  std::vector<std::int32_t> ids(count);
+  std::vector<float> exact(count * vocab), rounded(count * vocab), got(count * vocab);
+  read(ids);
+  read(exact);
+  read(rounded);
+  if (!file)
+    throw std::runtime_error(folder + "/torch.bin: too short");
+  executor_options options;
+  options.kernels = kernel_kind::reference;
+  options.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  options.max_step_tokens = 2048;
+  options.max_logit_rows = tokens;
+  gpu_options gpu;
+  gpu.max_sequences = 8;
+  gpu.max_context = 2048;
+  solo_collective alone;
+  std::vector<float> hidden(count * static_cast<std::size_t>(config.hidden));
+  const auto table = blocks_for(0, tokens);
+  bool ok = true;
+  struct errors {
+    double mean = 0, worst = 0;
+  };
+  auto report = [&](const char* what, std::span<const float> of, std::span<const float> against,
+                    const errors& limit) {
+    double worst = 0, mean = 0;
+    for (std::size_t t = 0; t < count; ++t) {
+      const double e =
+          error_of(of.subspan(t * vocab, vocab), against.subspan(t * vocab, vocab)).relative;
+      worst = std::max(worst, e);
+      mean += e / tokens;
+    }
+    const bool within = limit.worst == 0 || (mean <= limit.mean && worst <= limit.worst);
+    std::printf("torch %-44s relative error of a position: mean %.2e, largest %.2e", what, mean,
+                worst);
+    if (limit.worst > 0)
+      std::printf(" (allowed %.2e, %.2e)  %s", limit.mean, limit.worst, within ? "ok" : "FAILED");
+    std::printf("\n");
+    ok = ok && within;
+    return errors{mean, worst};
+  };
+  auto run = [&](executor& device, int chunk) {
+    for (int at = 0; at < tokens; at += chunk) {
+      const int n = std::min(chunk, tokens - at);
+      step part;
+      part.entries = {{1, at, n, n, table}};
+      const auto begin = static_cast<std::size_t>(at);
+      device.run(part, std::span(ids).subspan(begin, static_cast<std::size_t>(n)), hidden,
+                 std::span(got).subspan(begin * vocab, static_cast<std::size_t>(n) * vocab), alone);
+    }
+  };
+  // What rounding to bf16 costs PyTorch on this model is what it may cost us.
+  const auto allowed = report("bf16 against its own float32", rounded, exact, {});
+  auto cpu = make_cpu_executor(model, whole(config), options);
+  cpu->allocate_kv(128);
+  run(*cpu, tokens);
+  // Sums of float32 in another order: 2^-24 a term, of the widest product, added as noise.
+  const double float_error =
+      std::ldexp(1.0, -24) * std::sqrt(4.0 * config.layers * std::max(config.ffn, config.hidden));
+  report("float32 against the CPU's float32", got, exact, {float_error, float_error});
+  auto device = make_gpu_executor(model, whole(config), options, gpu);
+  device->allocate_kv(128);
+  for (const int chunk : {tokens, 37, 6, 1}) {
+    run(*device, chunk);
+    const auto in_chunks = " in chunks of " + std::to_string(chunk);
+    report(("float32 against this GPU" + in_chunks).c_str(), got, exact, allowed);
+    report(("bf16 against this GPU" + in_chunks).c_str(), got, rounded, {});
+  }
+  return ok;
+}
+
+enum class bench_mode { rates, decode, profile, serve };
 
 void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
                  const std::vector<int>& batches, bench_mode mode, bool deterministic,
@@ -674,11 +851,13 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
   std::vector<float> hidden(2048 * static_cast<std::size_t>(config.hidden));
   const double weights = static_cast<double>(memory.weight_bytes) -
                          2.0 * config.vocab * config.hidden; // the embedding is looked up, not read
-  const double layer_params = weights / (weights_as == gpu_weights::fp8 ? 1 : 2) -
-                              static_cast<double>(config.vocab) * config.hidden;
+  const double layer_params = static_cast<double>(config.layers) * config.hidden *
+                              (2.0 * config.q_width() + 2.0 * config.kv_width() + 3.0 * config.ffn);
   const double kv_per_token = static_cast<double>(memory.kv_block_bytes) / block_tokens;
 
   for (const int n : {512, 2048}) {
+    if (mode == bench_mode::decode)
+      break;
     step prefill;
     prefill.entries = {{1, 0, n, 1, blocks_for(0, n)}};
     std::vector<std::int32_t> token(1);
@@ -716,7 +895,9 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
           {static_cast<std::uint64_t>(q), prompt, 1, 1, blocks_for(q, prompt + output)});
       first.push_back(ids[static_cast<std::size_t>(q)]);
     }
-    constexpr int steps = output - 1;
+    // Large shapes take long: their steps vary less.
+    const int steps = config.layers > 40 ? 31 : output - 1;
+    const int runs = config.layers > 40 ? 3 : 5;
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(steps * batch));
     device->decode_greedy(s, first, steps, tokens); // makes the graph, times the products
     if (profile) {
@@ -725,14 +906,14 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
       continue;
     }
     std::vector<double> times;
-    for (int i = 0; i < 5; ++i) {
+    for (int i = 0; i < runs; ++i) {
       const auto begin = clock_type::now();
       device->decode_greedy(s, first, steps, tokens);
       times.push_back(seconds_since(begin));
     }
-    std::nth_element(times.begin(), times.begin() + 2, times.end());
-    const double step_s = times[2] / steps;
-    const double bytes = weights + batch * kv_per_token * (prompt + output / 2.0);
+    std::nth_element(times.begin(), times.begin() + runs / 2, times.end());
+    const double step_s = times[static_cast<std::size_t>(runs / 2)] / steps;
+    const double bytes = weights + batch * kv_per_token * (prompt + (steps + 1) / 2.0);
     const double limit = batch / (bytes / (memory_tb_s * 1e12));
     // The same through run_greedy: host work, upload and read-back of every step.
     std::vector<std::int32_t> chosen(static_cast<std::size_t>(batch));
@@ -748,9 +929,10 @@ void bench_shape(const std::string& name, double memory_tb_s, double flops_t,
   }
 }
 
-} // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  if (argc == 3 && std::string(argv[1]) == "torch") // its first half needs no GPU
+    return check_torch(argv[2]) ? 0 : 1;
   std::string why;
   const auto gpus = list_gpus(why);
   if (gpus.empty()) {
@@ -764,10 +946,10 @@ int main(int argc, char** argv) {
   bool ok = true;
   if (argc == 4 && std::string(argv[1]) == "golden")
     return check_golden(argv[2], argv[3]) ? 0 : 1;
-  // bench_gpu golden MODEL tests/golden/smollm2.json, or
-  // bench_gpu [check | racecheck | llama-2-7b | llama-3-8b | llama-2-70b] [profile | serve]
-  // [deterministic] [fp8] [batch...]; racecheck: what compute-sanitizer's tool of that name gets
-  // through, without cuBLASLt
+  // bench_gpu golden MODEL tests/golden/smollm2.json, bench_gpu torch FOLDER, or
+  // bench_gpu [check | racecheck | llama-2-7b | llama-3-8b | llama-2-70b] [decode | profile |
+  // serve] [deterministic] [fp8 | int4] [batch...]; racecheck: what compute-sanitizer's tool of
+  // that name gets through, without cuBLASLt
   std::string only;
   auto mode = bench_mode::rates;
   bool deterministic = false;
@@ -777,12 +959,16 @@ int main(int argc, char** argv) {
     const std::string argument = argv[i];
     if (argument == "profile")
       mode = bench_mode::profile;
+    else if (argument == "decode")
+      mode = bench_mode::decode;
     else if (argument == "serve")
       mode = bench_mode::serve;
     else if (argument == "deterministic")
       deterministic = true;
     else if (argument == "fp8")
       weights = gpu_weights::fp8;
+    else if (argument == "int4")
+      weights = gpu_weights::int4;
     else if (const int batch = std::atoi(argv[i]); batch > 0)
       batches.push_back(std::min(batch, 1024));
     else
@@ -791,14 +977,26 @@ int main(int argc, char** argv) {
   if (batches.empty())
     batches = {1, 8, 32, 64, 128, 256};
   if (only.empty() || only == "check")
-    ok = check_choices() && check_ahead() && checks(150, {150, 37, 6, 1}) &&
-         check_fp8(150, {150, 37, 20, 6, 1}) && check_deterministic();
+    ok = check_choices() && check_ahead() && check_batches() && checks(150, {150, 37, 6, 1}) &&
+         check_rounded(150, {150, 37, 20, 6, 1}) && check_deterministic();
   if (only == "racecheck")
-    ok = checks(12, {3, 1}) && check_fp8(12, {3, 1});
+    ok = checks(12, {3, 1}) && check_rounded(12, {3, 1});
   for (const char* name : {"llama-2-7b", "llama-3-8b"})
     if (only.empty() || only == name)
       bench_shape(name, memory, 800, batches, mode, deterministic, weights);
   if (only == "llama-2-70b")
     bench_shape(only, memory, 800, batches, mode, deterministic, weights);
   return ok ? 0 : 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "bench_gpu: %s\n", e.what());
+    return 1;
+  }
 }
