@@ -122,6 +122,7 @@ double serving_costs::request_return_us(int from, int to) const {
 stage_split serving_costs::split_by(const std::vector<std::size_t>& members,
                                     const std::vector<double>& speeds) const {
   stage_split split;
+  split.devices = members;
   split.speeds = speeds;
   const auto heads = share_leaves(model.kv_heads, speeds, 1);
   const int leaf_count = std::max(1, model.ffn_leaves);
@@ -169,7 +170,8 @@ std::vector<stage_split> serving_costs::splits(const std::vector<std::size_t>& m
     by_speed.push_back(1e6 / (prompt * device.prefill_us_per_token_layer +
                               further_tokens() * device.decode_us_per_layer));
     const double room =
-        static_cast<double>(device.memory_bytes) - static_cast<double>(model.activation_bytes);
+        static_cast<double>(device.memory_bytes) -
+        static_cast<double>(sizes_of(member).activation_bytes);
     by_memory.push_back(std::max(1.0, room));
   }
   found.push_back(split_by(members, by_speed));
@@ -186,16 +188,22 @@ std::vector<stage_split> serving_costs::splits(const std::vector<std::size_t>& m
   return found;
 }
 
+const serving_sizes& serving_costs::sizes_of(std::size_t device) const {
+  const auto& own = devices[device].sizes;
+  return own.layer_bytes > 0 ? own : model;
+}
+
 double serving_costs::stage_bytes(const stage_split& split, std::size_t rank, int layers,
                                   bool first, bool last) const {
+  const auto& sizes = sizes_of(split.devices[rank]);
   const double layer =
-      static_cast<double>(model.layer_bytes) * split.layer_share[rank] +
-      static_cast<double>(model.kv_bytes_per_token_layer) * goal.kv_tokens * split.kv_share[rank];
-  double bytes = static_cast<double>(model.activation_bytes) + layers * layer;
+      static_cast<double>(sizes.layer_bytes) * split.layer_share[rank] +
+      static_cast<double>(sizes.kv_bytes_per_token_layer) * goal.kv_tokens * split.kv_share[rank];
+  double bytes = static_cast<double>(sizes.activation_bytes) + layers * layer;
   if (first && rank == 0)
-    bytes += static_cast<double>(model.embedding_bytes);
+    bytes += static_cast<double>(sizes.embedding_bytes);
   if (last)
-    bytes += static_cast<double>(model.head_bytes) * split.head_share[rank];
+    bytes += static_cast<double>(sizes.head_bytes) * split.head_share[rank];
   return bytes;
 }
 

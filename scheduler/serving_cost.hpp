@@ -11,6 +11,7 @@ namespace hexgen::scheduler {
 
 /// One way to share every layer of a stage among its devices. Times in microseconds.
 struct stage_split {
+  std::vector<std::size_t> devices;
   std::vector<double> speeds;      // what make_shards is given
   std::vector<double> layer_share; // of a layer's weights and time, per device; sums to 1
   std::vector<double> kv_share;    // of its KV heads
@@ -40,6 +41,8 @@ public:
   /// The split that the given speeds cause.
   [[nodiscard]] stage_split split_by(const std::vector<std::size_t>& devices,
                                      const std::vector<double>& speeds) const;
+  /// What the device holds of the model.
+  [[nodiscard]] const serving_sizes& sizes_of(std::size_t device) const;
   /// Layers that fit into every device's memory at the goal's KV; may exceed the model's.
   [[nodiscard]] int layer_cap(const std::vector<std::size_t>& devices, const stage_split& split,
                               bool first, bool last) const;

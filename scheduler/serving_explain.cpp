@@ -22,10 +22,10 @@ std::string names(const serving_costs& costs, const std::vector<std::size_t>& me
   return text;
 }
 
-/// Bytes that one more layer or the fixed part would need on the emptiest usable device.
-double layer_bytes(const serving_costs& costs) {
-  return static_cast<double>(costs.model.layer_bytes) +
-         static_cast<double>(costs.model.kv_bytes_per_token_layer) * costs.goal.kv_tokens;
+/// Bytes of one more layer with its KV on a device that holds the model so.
+double layer_bytes(const serving_costs& costs, const serving_sizes& sizes) {
+  return static_cast<double>(sizes.layer_bytes) +
+         static_cast<double>(sizes.kv_bytes_per_token_layer) * costs.goal.kv_tokens;
 }
 
 double best_request_with(const serving_costs& costs, std::size_t device) {
@@ -43,11 +43,12 @@ std::string why_idle(const serving_costs& costs, const serving_plan& plan, std::
   if (!costs.usable(device))
     return costs.why_not(device);
   const auto& here = costs.devices[device];
+  const auto& sizes = costs.sizes_of(device);
   const double room =
-      static_cast<double>(here.memory_bytes) - static_cast<double>(costs.model.activation_bytes);
-  if (room < layer_bytes(costs))
+      static_cast<double>(here.memory_bytes) - static_cast<double>(sizes.activation_bytes);
+  if (room < layer_bytes(costs, sizes))
     return "its " + format_bytes(static_cast<double>(here.memory_bytes)) +
-           " hold not one layer of " + format_bytes(layer_bytes(costs)) + " (KV included)";
+           " hold not one layer of " + format_bytes(layer_bytes(costs, sizes)) + " (KV included)";
   if (!plan.feasible)
     return "no plan";
   bool reachable = false;
@@ -136,6 +137,11 @@ void explain(const serving_costs& costs, serving_plan& plan) {
 
 std::string explain_missing(const serving_costs& costs) {
   const auto& model = costs.model;
+  const serving_sizes* least = &model; // of the usable device that takes the fewest bytes a layer
+  for (std::size_t i = 0, found = 0; i < costs.devices.size(); ++i)
+    if (costs.usable(i) &&
+        (found++ == 0 || layer_bytes(costs, costs.sizes_of(i)) < layer_bytes(costs, *least)))
+      least = &costs.sizes_of(i);
   double have = 0;
   int usable = 0, layers = 0;
   std::string waiting;
@@ -146,27 +152,28 @@ std::string explain_missing(const serving_costs& costs) {
       continue;
     }
     ++usable;
+    const auto& sizes = costs.sizes_of(i);
     const double room = static_cast<double>(costs.devices[i].memory_bytes) -
-                        static_cast<double>(model.activation_bytes);
+                        static_cast<double>(sizes.activation_bytes);
     have += std::max(0.0, room);
-    layers += std::max(0, static_cast<int>(std::min(1e6, std::floor(room / layer_bytes(costs)))));
+    layers +=
+        std::max(0, static_cast<int>(std::min(1e6, std::floor(room / layer_bytes(costs, sizes)))));
   }
   const auto tail = waiting.empty() ? std::string() : " (" + waiting + ")";
   if (usable == 0)
     return "no usable device has joined" + tail;
-  const double need = model.layers * layer_bytes(costs) +
-                      static_cast<double>(model.embedding_bytes) +
-                      static_cast<double>(model.head_bytes);
+  const double need = model.layers * layer_bytes(costs, *least) +
+                      static_cast<double>(least->embedding_bytes) +
+                      static_cast<double>(least->head_bytes);
   if (have < need) {
     std::string text = "the model with " + std::to_string(costs.goal.kv_tokens) +
                        " tokens of KV needs " + format_bytes(need) + " beside activations, " +
                        std::to_string(usable) + " device" + (usable == 1 ? " has " : "s have ") +
                        format_bytes(have) + ": " + format_bytes(need - have) + " more are missing";
-    const double weights = need - static_cast<double>(model.kv_bytes_per_token_layer) *
-                                      costs.goal.kv_tokens * model.layers;
-    if (have > weights && model.kv_bytes_per_token_layer > 0) {
-      const double tokens = std::floor(
-          (have - weights) / (static_cast<double>(model.kv_bytes_per_token_layer) * model.layers));
+    const double token = static_cast<double>(least->kv_bytes_per_token_layer) * model.layers;
+    const double weights = need - token * costs.goal.kv_tokens;
+    if (have > weights && token > 0) {
+      const double tokens = std::floor((have - weights) / token);
       text += "; at most about " + number(tokens, 6) + " tokens of KV would fit";
     } else {
       text += "; join another device or raise a memory limit";
@@ -174,13 +181,13 @@ std::string explain_missing(const serving_costs& costs) {
     return text + tail;
   }
   if (layers < model.layers)
-    return "memory is enough in sum, but whole layers of " + format_bytes(layer_bytes(costs)) +
+    return "memory is enough in sum, but whole layers of " + format_bytes(layer_bytes(costs, *least)) +
            " fill only " + std::to_string(layers) + " of " + std::to_string(model.layers) +
            ": raise the memory limit of a device by about one layer" + tail;
   return "the devices together hold the model, but no order of stages joins them: a link between "
          "two nodes is missing, or the embedding (" +
-         format_bytes(static_cast<double>(model.embedding_bytes)) + ") or head (" +
-         format_bytes(static_cast<double>(model.head_bytes)) +
+         format_bytes(static_cast<double>(least->embedding_bytes)) + ") or head (" +
+         format_bytes(static_cast<double>(least->head_bytes)) +
          ") fits on no device beside its layers; connect the nodes or raise a memory limit" + tail;
 }
 

@@ -7,6 +7,16 @@
 
 namespace hexgen::scheduler {
 
+/// What weights, KV and activations take of a device's memory: a CPU keeps a file's blocks, a GPU
+/// what it was told to bring them to.
+struct serving_sizes {
+  std::uint64_t layer_bytes = 0;     // weights of one layer, degree 1
+  std::uint64_t embedding_bytes = 0; // on the first stage's leader
+  std::uint64_t head_bytes = 0;      // on the last stage, split by rank
+  std::uint64_t kv_bytes_per_token_layer = 0;
+  std::uint64_t activation_bytes = 0; // per rank
+};
+
 /// A device as the cluster sees it now.
 struct serving_device {
   std::string node;
@@ -16,6 +26,7 @@ struct serving_device {
   double prefill_us_per_token_layer = 0; // per token of a long run, measured
   double head_us = 0;                    // final norm + head for one token
   bool draining = false;                 // takes no part in new plans
+  serving_sizes sizes{};                 // no layer_bytes: as the model says
 };
 
 /// One-way cost between two nodes. Missing pairs cannot talk; same-node pairs are implied.
@@ -25,16 +36,11 @@ struct serving_link {
   double bandwidth_gbps = 0; // 10^9 bit/s
 };
 
-/// The served model's sizes in bytes, true for its file and KV type.
-struct serving_model {
+/// The served model; its sizes in bytes are true for its file and KV type.
+struct serving_model : serving_sizes {
   int layers = 0;
   int hidden = 0;
   int kv_heads = 0;
-  std::uint64_t layer_bytes = 0;     // weights of one layer, degree 1
-  std::uint64_t embedding_bytes = 0; // on the first stage's leader
-  std::uint64_t head_bytes = 0;      // on the last stage, split by rank
-  std::uint64_t kv_bytes_per_token_layer = 0;
-  std::uint64_t activation_bytes = 0; // per rank
   double attention_share = 0.25;      // of a layer's work, cut at KV heads; the rest is FFN
   int ffn_leaves = 16;                // the FFN is cut at these (docs/design.md, Numerics)
 };

@@ -113,7 +113,8 @@ void count_moves(const serving_costs& costs, const std::vector<serving_replica>&
           if (to <= from)
             return;
           const double bytes =
-              (to - from) * static_cast<double>(costs.model.layer_bytes) * split.layer_share[rank];
+              (to - from) * static_cast<double>(costs.sizes_of(device).layer_bytes) *
+              split.layer_share[rank];
           const double time = bytes / (std::max(load_gbs, 1e-6) * 1e9);
           change.moves.push_back(
               {device, from, to - from, static_cast<std::uint64_t>(bytes), time});

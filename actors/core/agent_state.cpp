@@ -38,6 +38,11 @@ void report(proto::device_report& to, const device_options& d, const std::string
   to.set_decode_us_per_layer(rates.decode_us_per_layer);
   to.set_prefill_us_per_token_layer(rates.prefill_us_per_token_layer);
   to.set_decode_us_head(rates.decode_us_head);
+  to.set_layer_bytes(rates.sizes.layer_bytes);
+  to.set_embedding_bytes(rates.sizes.embedding_bytes);
+  to.set_head_bytes(rates.sizes.head_bytes);
+  to.set_kv_bytes_per_token_layer(rates.sizes.kv_bytes_per_token_layer);
+  to.set_activation_bytes(rates.sizes.activation_bytes);
 }
 
 } // namespace
@@ -309,7 +314,8 @@ agent_effects agent_state::model_opened(const std::string& error,
   }
   config_ = config;
   model_open_ = true;
-  out.emplace_back(agent_do::measure_devices{executor_of(settings_)});
+  out.emplace_back(agent_do::measure_devices{executor_of(settings_),
+                                             static_cast<int>(settings_.max_sequence)});
   return out;
 }
 

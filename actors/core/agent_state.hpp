@@ -61,6 +61,7 @@ struct open_model { // model_opened() follows
 };
 struct measure_devices { // device_measured() follows for each
   compute::executor_options executor;
+  int max_sequence = 0; // tokens
 };
 struct prepare_rank { // rank_prepared() follows
   std::uint32_t device = 0;

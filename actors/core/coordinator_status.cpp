@@ -26,6 +26,14 @@ const char* text_of(member_phase p) {
   return "?";
 }
 
+json sizes_json(const scheduler::serving_sizes& s) {
+  return {{"layer_bytes", s.layer_bytes},
+          {"embedding_bytes", s.embedding_bytes},
+          {"head_bytes", s.head_bytes},
+          {"kv_bytes_per_token_layer", s.kv_bytes_per_token_layer},
+          {"activation_bytes", s.activation_bytes}};
+}
+
 json node_json(const member& m, time_ms now) {
   json devices = json::array();
   for (const auto& d : m.devices)
@@ -37,7 +45,8 @@ json node_json(const member& m, time_ms now) {
                        {"speed", d.speed},
                        {"decode_us_per_layer", d.decode_us_per_layer},
                        {"prefill_us_per_token_layer", d.prefill_us_per_token_layer},
-                       {"decode_us_head", d.decode_us_head}});
+                       {"decode_us_head", d.decode_us_head},
+                       {"sizes", sizes_json(d.sizes)}});
   return {{"name", m.name},
           {"incarnation", std::to_string(m.incarnation)}, // 64 bits do not fit a JSON number
           {"address", m.address},
@@ -99,25 +108,22 @@ json searched_json(const search_request& r) {
                        {"decode_us_per_layer", d.decode_us_per_layer},
                        {"prefill_us_per_token_layer", d.prefill_us_per_token_layer},
                        {"head_us", d.head_us},
-                       {"draining", d.draining}});
+                       {"draining", d.draining},
+                       {"sizes", sizes_json(d.sizes)}});
   for (const auto& l : r.links)
     links.push_back({{"from", l.from},
                      {"to", l.to},
                      {"latency_us", l.latency_us},
                      {"bandwidth_gbps", l.bandwidth_gbps}});
+  auto model = sizes_json(r.model);
+  model.update({{"layers", r.model.layers},
+                {"hidden", r.model.hidden},
+                {"kv_heads", r.model.kv_heads},
+                {"attention_share", r.model.attention_share},
+                {"ffn_leaves", r.model.ffn_leaves}});
   return {{"devices", std::move(devices)},
           {"links", std::move(links)},
-          {"model",
-           {{"layers", r.model.layers},
-            {"hidden", r.model.hidden},
-            {"kv_heads", r.model.kv_heads},
-            {"layer_bytes", r.model.layer_bytes},
-            {"embedding_bytes", r.model.embedding_bytes},
-            {"head_bytes", r.model.head_bytes},
-            {"kv_bytes_per_token_layer", r.model.kv_bytes_per_token_layer},
-            {"activation_bytes", r.model.activation_bytes},
-            {"attention_share", r.model.attention_share},
-            {"ffn_leaves", r.model.ffn_leaves}}},
+          {"model", std::move(model)},
           {"goal",
            {{"kv_tokens", r.goal.kv_tokens},
             {"prompt_tokens", r.goal.prompt_tokens},

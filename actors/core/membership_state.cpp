@@ -37,13 +37,23 @@ std::string bad_device(const proto::device_report& d) {
   if (!good_rate(d.decode_us_per_layer()) || !good_rate(d.prefill_us_per_token_layer()) ||
       !good_rate(d.decode_us_head()))
     return "rates";
+  constexpr std::uint64_t most = std::uint64_t{1} << 50;
+  for (const auto bytes : {d.layer_bytes(), d.embedding_bytes(), d.head_bytes(),
+                           d.kv_bytes_per_token_layer(), d.activation_bytes()})
+    if (bytes > most)
+      return "sizes";
   return {};
+}
+
+scheduler::serving_sizes sizes_of(const proto::device_report& d) {
+  return {d.layer_bytes(), d.embedding_bytes(), d.head_bytes(), d.kv_bytes_per_token_layer(),
+          d.activation_bytes()};
 }
 
 member_device device_of(const proto::device_report& d) {
   return {d.index(),         d.kind(),  d.description(),         d.memory_bytes(),
           d.threads(),       d.speed(), d.decode_us_per_layer(), d.prefill_us_per_token_layer(),
-          d.decode_us_head()};
+          d.decode_us_head(), sizes_of(d)};
 }
 
 bool measured(const member& m) {
@@ -184,6 +194,7 @@ membership_changes membership_state::heartbeat(transport::peer_id peer, const pr
       mine.decode_us_per_layer = d.decode_us_per_layer();
       mine.prefill_us_per_token_layer = d.prefill_us_per_token_layer();
       mine.decode_us_head = d.decode_us_head();
+      mine.sizes = sizes_of(d);
     }
   if (known->phase == member_phase::suspect && !known->hung) {
     known->phase = measured(*known) ? member_phase::ready : member_phase::measuring;
@@ -348,7 +359,8 @@ membership_state::view membership_state::plannable(time_ms now) const {
       continue;
     for (const auto& d : m.devices) {
       out.devices.push_back({name, d.index, d.memory_bytes, d.decode_us_per_layer,
-                             d.prefill_us_per_token_layer, d.decode_us_head, m.draining});
+                             d.prefill_us_per_token_layer, d.decode_us_head, m.draining,
+                             d.sizes});
       out.incarnations.push_back(m.incarnation);
     }
   }

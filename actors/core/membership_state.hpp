@@ -41,6 +41,7 @@ struct member_device {
   std::uint32_t threads = 0;
   double speed = 1;
   double decode_us_per_layer = 0, prefill_us_per_token_layer = 0, decode_us_head = 0;
+  scheduler::serving_sizes sizes{}; // of the served model there
 };
 
 struct member_link {

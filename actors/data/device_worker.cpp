@@ -2,6 +2,7 @@
 
 #include "actors/data/device_backend.hpp"
 #include "actors/data/rank_runtime.hpp"
+#include "actors/data/serving_shape.hpp"
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
@@ -142,11 +143,14 @@ public:
   }
 
   void measure(std::shared_ptr<const compute::model_file> model, compute::executor_options options,
-               std::function<void(device_rates)> done) override {
-    enqueue([this, model = std::move(model), options, done = std::move(done)] {
+               int max_sequence, std::function<void(device_rates)> done) override {
+    enqueue([this, model = std::move(model), options, max_sequence, done = std::move(done)] {
       device_rates rates; // none: the device cannot run the model, which prepare() will say
       try {
         rates = measure_now(model, options);
+        rates.sizes = sizes_of(model->config(), [&](const compute::shard& part) {
+          return backend_->memory({model, part, options, max_sequence});
+        });
       } catch (const compute::device_lost& e) {
         signals_.lost(e.what());
       } catch (const std::exception&) {

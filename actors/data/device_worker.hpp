@@ -5,6 +5,7 @@
 #include "compute/executor.hpp"
 #include "compute/gpu_weights.hpp"
 #include "compute/tokenizer.hpp"
+#include "scheduler/serving_planner.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -91,6 +92,7 @@ struct device_rates {
   double decode_us_per_layer = 0;
   double prefill_us_per_token_layer = 0;
   double decode_us_head = 0;
+  scheduler::serving_sizes sizes{}; // what the device holds of the model
 };
 
 /// Owns a device thread (steps, strictly in order per generation) and a loader thread (shards of a
@@ -116,9 +118,11 @@ public:
   /// generation is unknown or released here (the caller counts it).
   virtual bool on_frame(std::shared_ptr<const transport::frame> f) = 0;
   [[nodiscard]] virtual std::vector<rank_progress> progress() const = 0;
-  /// A real layer's decode and prefill time and the head's, on this device's threads and speed.
+  /// A real layer's decode and prefill time and the head's, on this device's threads and speed, and
+  /// the model's sizes here for steps of `options` and sequences of `max_sequence` tokens (0: the
+  /// model's own context).
   virtual void measure(std::shared_ptr<const compute::model_file> model,
-                       compute::executor_options options,
+                       compute::executor_options options, int max_sequence,
                        std::function<void(device_rates)> done) = 0;
 };
 

@@ -119,20 +119,21 @@ private:
   void perform(agent_do::open_model& x) { parts_->open_model(x.model, self_); }
   // One device after the other: those of one machine would hold one another up.
   void perform(agent_do::measure_devices& x) {
-    measuring_ = x.executor;
+    measuring_ = x;
     measure(0);
   }
   void measure(std::uint32_t device) {
     auto* w = worker(device);
     if (w == nullptr)
       return;
-    w->measure(parts_->model(), measuring_, [self = agent_actor(self_), device](device_rates r) {
-      device_event e;
-      e.what = device_event::kind::measured;
-      e.device = device;
-      e.rates = r;
-      caf::anon_send(self, std::move(e));
-    });
+    w->measure(parts_->model(), measuring_.executor, measuring_.max_sequence,
+               [self = agent_actor(self_), device](device_rates r) {
+                 device_event e;
+                 e.what = device_event::kind::measured;
+                 e.device = device;
+                 e.rates = r;
+                 caf::anon_send(self, std::move(e));
+               });
   }
   void perform(agent_do::prepare_rank& x) {
     const generation_id id{x.spec.replica, x.spec.generation};
@@ -197,7 +198,7 @@ private:
   std::unique_ptr<agent_parts> parts_;
   std::unique_ptr<agent_state> state_;
   std::string node_;
-  compute::executor_options measuring_;
+  agent_do::measure_devices measuring_;
   transport::buffer ballast_;
 };
 

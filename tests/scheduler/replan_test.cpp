@@ -122,7 +122,7 @@ TEST_CASE("switching pays only when the gain outweighs the reload", "[replan]") 
 }
 
 TEST_CASE("a live plan is repaired around what still runs", "[replan]") {
-  serving_model model{30, 576, 3, 2'000'000, 18'000'000, 28'000'000, 768, 1'000'000, 0.25, 16};
+  serving_model model{{2'000'000, 18'000'000, 28'000'000, 768, 1'000'000}, 30, 576, 3, 0.25, 16};
   std::vector<serving_device> devices;
   for (const auto* node : {"a", "b", "c", "d"})
     devices.push_back({node, 0, 90'000'000, 400, 50, 800, false});

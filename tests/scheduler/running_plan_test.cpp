@@ -18,25 +18,23 @@ using hexgen::scheduler::testing::world;
 
 namespace {
 
+serving_sizes sizes_of(const nlohmann::json& in) {
+  return {in.at("layer_bytes"), in.at("embedding_bytes"), in.at("head_bytes"),
+          in.at("kv_bytes_per_token_layer"), in.at("activation_bytes")};
+}
+
 world world_of(const nlohmann::json& in) {
   world w;
   for (const auto& d : in.at("devices"))
     w.devices.push_back({d.at("node"), d.at("index"), d.at("memory_bytes"),
                          d.at("decode_us_per_layer"), d.at("prefill_us_per_token_layer"),
-                         d.at("head_us"), d.at("draining")});
+                         d.at("head_us"), d.at("draining"),
+                         d.contains("sizes") ? sizes_of(d.at("sizes")) : serving_sizes{}});
   for (const auto& l : in.at("links"))
     w.links.push_back({l.at("from"), l.at("to"), l.at("latency_us"), l.at("bandwidth_gbps")});
   const auto& m = in.at("model");
-  w.model = {m.at("layers"),
-             m.at("hidden"),
-             m.at("kv_heads"),
-             m.at("layer_bytes"),
-             m.at("embedding_bytes"),
-             m.at("head_bytes"),
-             m.at("kv_bytes_per_token_layer"),
-             m.at("activation_bytes"),
-             m.at("attention_share"),
-             m.at("ffn_leaves")};
+  w.model = {sizes_of(m),      m.at("layers"),          m.at("hidden"),
+             m.at("kv_heads"), m.at("attention_share"), m.at("ffn_leaves")};
   const auto& g = in.at("goal");
   w.goal = {g.at("kv_tokens"),    g.at("prompt_tokens"), g.at("output_tokens"),
             g.at("max_replicas"), g.at("concurrency"),   g.at("tensor_parallel_overhead_us")};

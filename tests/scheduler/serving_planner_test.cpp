@@ -89,7 +89,7 @@ void check_properties(const world& w, const serving_plan& plan) {
 
 world three_agents() {
   world w;
-  w.model = {30, 576, 3, 2'000'000, 18'000'000, 28'000'000, 768, 1'000'000, 0.25, 16};
+  w.model = {{2'000'000, 18'000'000, 28'000'000, 768, 1'000'000}, 30, 576, 3, 0.25, 16};
   w.goal.max_replicas = 1;
   w.devices = {device("a", 0, 90'000'000, 400), device("b", 0, 90'000'000, 200),
                device("c", 0, 90'000'000, 8000)};
@@ -175,6 +175,27 @@ TEST_CASE("a serving plan follows the measured speeds", "[serving_planner]") {
   REQUIRE(again.why == after.why);
 }
 
+TEST_CASE("a device's own sizes decide what it holds", "[serving_planner]") {
+  auto w = three_agents();
+  w.devices.resize(1);
+  w.goal.kv_tokens = 64; // 109 MB with them, the device has 90
+  REQUIRE_FALSE(plan_serving(w.devices, w.links, w.model, w.goal).feasible);
+  const manual_layout alone{{{1}}, {{30}}, {}};
+  REQUIRE_FALSE(plan_manual(w.devices, w.links, w.model, w.goal, alone).feasible);
+  auto& own = w.devices[0].sizes; // as a GPU with weights of a byte
+  own = w.model;
+  own.layer_bytes /= 2;
+  REQUIRE(plan_serving(w.devices, w.links, w.model, w.goal).feasible);
+  REQUIRE(plan_manual(w.devices, w.links, w.model, w.goal, alone).feasible);
+  own.layer_bytes = w.model.layer_bytes * 3 / 2; // as a GPU that brings a file's 4 bits to 16
+  w.devices[0].memory_bytes = 130'000'000;
+  const auto plan = plan_serving(w.devices, w.links, w.model, w.goal);
+  REQUIRE_FALSE(plan.feasible);
+  REQUIRE(plan.missing.find("more are missing") != std::string::npos);
+  own = {}; // as the model says
+  REQUIRE(plan_serving(w.devices, w.links, w.model, w.goal).feasible);
+}
+
 TEST_CASE("three devices that each hold the model become three replicas", "[serving_planner]") {
   auto w = three_agents();
   for (auto& d : w.devices)
@@ -194,7 +215,7 @@ TEST_CASE("three devices that each hold the model become three replicas", "[serv
 
 TEST_CASE("a pipeline for many requests has the fastest slowest stage", "[serving_planner]") {
   world w;
-  w.model = {30, 576, 3, 2'000'000, 28'000'000, 28'000'000, 768, 1'000'000};
+  w.model = {{2'000'000, 28'000'000, 28'000'000, 768, 1'000'000}, 30, 576, 3};
   w.goal.max_replicas = 1;
   for (const double speed : {0.6, 0.4, 0.25}) {
     auto d = device("n" + std::to_string(w.devices.size()), 0, 200'000'000, 130 / speed);

@@ -77,6 +77,16 @@ TEST_CASE("the cluster says what is missing until enough devices have joined") {
   check_memory(c);
 }
 
+TEST_CASE("a device that keeps layers in fewer bytes is planned with those") {
+  for (const std::uint64_t layer_mib : {4, 2}) {
+    fake_cluster c;
+    c.add("a", {{80, 100, layer_mib}}); // 30 layers
+    c.run_ms(2000);
+    CHECK((c.serving() != nullptr) == (layer_mib == 2));
+    check_memory(c);
+  }
+}
+
 TEST_CASE("a killed node's layers go to those that remain") {
   fake_cluster c;
   c.add("a", {{100, 100}});

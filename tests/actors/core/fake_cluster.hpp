@@ -17,9 +17,11 @@ namespace hexgen::actors::test {
 struct fake_device {
   std::uint64_t memory_mib = 200;
   double us_per_layer = 100;
+  std::uint64_t layer_mib = 4;
 };
 
-/// One agent process. Its devices answer at once and hold `layers` x 4 MiB, one KV block a MiB.
+/// One agent process. Its devices answer at once and hold `layers` x layer_mib, one KV block a
+/// MiB.
 struct fake_node {
   std::string name;
   std::uint64_t incarnation = 0;
@@ -289,8 +291,10 @@ private:
   void perform(fake_node& n, agent_do::measure_devices&) {
     for (std::size_t i = 0; i < n.devices.size(); ++i) {
       const double us = n.devices[i].us_per_layer;
-      carry_out(n,
-                n.state->device_measured(static_cast<std::uint32_t>(i), {us, us / 4, us}, now_us));
+      scheduler::serving_sizes sizes = options_.shape;
+      sizes.layer_bytes = n.devices[i].layer_mib << 20;
+      carry_out(n, n.state->device_measured(static_cast<std::uint32_t>(i), {us, us / 4, us, sizes},
+                                            now_us));
     }
   }
   void perform(fake_node& n, agent_do::prepare_rank& x) {
@@ -299,7 +303,8 @@ private:
       if (key.first == x.device)
         used += mib;
     prepare_result r;
-    const auto weights = static_cast<std::uint64_t>(x.spec.part.layers) * 4;
+    const auto weights =
+        static_cast<std::uint64_t>(x.spec.part.layers) * n.devices[x.device].layer_mib;
     const auto budget = n.devices[x.device].memory_mib;
     if (used + weights + 1 > budget)
       r.error = "too little memory";
