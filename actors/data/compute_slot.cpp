@@ -1,8 +1,15 @@
 #include "actors/data/compute_slot.hpp"
 
+#include <ctime>
 #include <thread>
 
 namespace hexgen::actors {
+
+double speed_limiter::work_us() const {
+  timespec now{};
+  clock_gettime(counts_ == clock::thread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
+  return 1e6 * static_cast<double>(now.tv_sec) + 1e-3 * static_cast<double>(now.tv_nsec);
+}
 
 double speed_limiter::settle(bool all) {
   constexpr double worth_sleeping_us = 300;

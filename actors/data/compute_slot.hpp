@@ -39,13 +39,19 @@ private:
 /// what a sleep overshoots is credited.
 class speed_limiter {
 public:
-  explicit speed_limiter(double speed) : factor_(speed < 1.0 ? 1.0 / speed - 1.0 : 0.0) {}
-  void resume() { since_ = std::chrono::steady_clock::now(); }
-  /// Stops the clock; returns the time computed since resume(), in microseconds.
+  /// What the device's work is counted by: all the time, or the thread's time on a processor, in
+  /// which others' turns on it are not.
+  enum class clock { wall, thread };
+  explicit speed_limiter(double speed, clock counts = clock::wall)
+      : factor_(speed < 1.0 ? 1.0 / speed - 1.0 : 0.0), counts_(counts) {}
+  void resume() {
+    since_ = std::chrono::steady_clock::now();
+    work_since_us_ = work_us();
+  }
+  /// Stops the clock; returns the time since resume(), in microseconds. By the thread that resumed.
   double pause() {
-    const double spent = elapsed_us();
-    owed_us_ += spent * factor_;
-    return spent;
+    owed_us_ += (work_us() - work_since_us_) * factor_;
+    return elapsed_us();
   }
   /// Waits off the debt when it is worth a sleep, or in any case when `all`.
   /// Returns the microseconds waited.
@@ -56,8 +62,11 @@ private:
     return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - since_)
         .count();
   }
+  [[nodiscard]] double work_us() const;
+
   double factor_;
-  double owed_us_ = 0;
+  clock counts_;
+  double owed_us_ = 0, work_since_us_ = 0;
   std::chrono::steady_clock::time_point since_;
 };
 

@@ -6,9 +6,10 @@
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
-#include <limits>
+#include <chrono>
 #include <map>
 #include <optional>
+#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -321,19 +322,23 @@ private:
   std::thread loader_; // last: starts in the constructor
 };
 
-/// The least of `repeats` timings of `what`, in microseconds, slowed down to `speed`. The least,
-/// since what else the machine does while agents start can only add to a timing.
+/// The least of at least `repeats` timings of `what`, in microseconds, slowed down to `speed`. The
+/// least, since what else the machine does while agents start can only add to a timing; for a while
+/// and with pauses, so that of several that measure at the same time each is alone in some of them.
 template <class F>
 double least_us(int repeats, double speed, F what) {
-  double least = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < repeats; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
+  using clock = std::chrono::steady_clock;
+  constexpr auto long_enough = std::chrono::milliseconds(400);
+  const auto start = clock::now();
+  auto least = clock::duration::max();
+  for (int i = 0; i < repeats || (i < 4 * repeats && clock::now() - start < long_enough); ++i) {
+    const auto begin = clock::now();
     what();
-    least = std::min(
-        least, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
-                   .count());
+    const auto spent = clock::now() - begin;
+    least = std::min(least, spent);
+    std::this_thread::sleep_for(spent / 2);
   }
-  return least / std::min(speed, 1.0);
+  return std::chrono::duration<double, std::micro>(least).count() / std::min(speed, 1.0);
 }
 
 device_rates

@@ -27,6 +27,12 @@ void for_each_slot(const wire::step_message& head, F what) {
            static_cast<std::size_t>(p % compute::block_tokens));
 }
 
+/// A GPU works while the thread waits. A processor's work is the thread's own, and to hold the
+/// device back for other processes' turns as well would make it slower the more they do.
+speed_limiter::clock counted_by(const compute::executor& device) {
+  return device.chooses_tokens() ? speed_limiter::clock::wall : speed_limiter::clock::thread;
+}
+
 } // namespace
 
 rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, compute_slot& slot,
@@ -34,7 +40,8 @@ rank_runtime::rank_runtime(rank_spec spec, double speed, data_plane& out, comput
                            rank_signals signals)
     : spec_(std::move(spec)), out_(out), slot_(slot), tokens_(std::move(tokens)),
       executor_(std::move(from.executor)), kv_blocks_(from.kv_blocks),
-      hidden_(std::move(from.hidden)), signals_(std::move(signals)), limiter_(speed),
+      hidden_(std::move(from.hidden)), signals_(std::move(signals)),
+      limiter_(speed, counted_by(*executor_)),
       group_({spec_.replica, spec_.generation, spec_.stage, spec_.part.rank, spec_.rank_nodes}, out,
              mail_, slot_, limiter_),
       chooses_(last() && leader() && spec_.rank_nodes.size() == 1 && executor_->chooses_tokens()),

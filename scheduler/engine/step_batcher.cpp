@@ -105,8 +105,7 @@ submit_verdict step_batcher::submit(sequence_request r, time_us now) {
 }
 
 std::optional<planned_step> step_batcher::next(time_us now) {
-  if (flights_.size() >=
-      static_cast<std::size_t>(std::max(options_.steps_in_flight, 1) + options_.steps_ahead))
+  if (flights_.size() >= static_cast<std::size_t>(slots() + options_.steps_ahead))
     return std::nullopt;
   if (auto refill = form_refill(now))
     return refill;
@@ -118,6 +117,15 @@ std::optional<planned_step> step_batcher::next(time_us now) {
     return form_refill(now);
   commit(f, now);
   return std::move(f.step);
+}
+
+/// Steps that may run at once, and one more that waits while each still has two sequences: a stage
+/// that is done early finds it there, for the weights' read of a step more.
+int step_batcher::slots() const {
+  const int stages = std::max(options_.steps_in_flight, 1);
+  const bool waits = options_.even_chunk > 0 && stages > 1 &&
+                     sequences_.size() >= 2 * static_cast<std::size_t>(stages + 1);
+  return waits ? stages + 1 : stages;
 }
 
 /// No more of its tokens are to be chosen than may be, and the one to come is not its last. Chunks
@@ -133,9 +141,9 @@ void step_batcher::add_decodes(forming& f) {
     if (s->remaining() == 1 && may_join(*s))
       ready.push_back(s);
   // What is ready is spread over the free slots, so that every stage has work.
-  const auto most_slots = static_cast<std::size_t>(std::max(options_.steps_in_flight, 1));
-  const std::size_t slots = most_slots > flights_.size() ? most_slots - flights_.size() : 1;
-  const std::size_t share = (ready.size() + slots - 1) / slots;
+  const auto most_slots = static_cast<std::size_t>(slots());
+  const std::size_t free_slots = most_slots > flights_.size() ? most_slots - flights_.size() : 1;
+  const std::size_t share = (ready.size() + free_slots - 1) / free_slots;
   std::stable_sort(ready.begin(), ready.end(),
                    [](const sequence* a, const sequence* b) { return a->due < b->due; });
   std::size_t taken = 0;
@@ -201,10 +209,11 @@ void step_batcher::add_prefills(forming& f) {
 
 int step_batcher::prefill_budget(const forming& f) const {
   int budget = options_.max_step_tokens - f.tokens;
-  if (options_.even_chunk > 0 && options_.steps_in_flight > 1)
-    budget =
-        std::min(budget, std::max(options_.even_chunk, 3 * static_cast<int>(sequences_.size()) /
-                                                           options_.steps_in_flight));
+  if (const int chunk = options_.even_chunk; chunk > 0 && options_.steps_in_flight > 1) {
+    const int most = std::max(chunk, 3 * static_cast<int>(sequences_.size()) / slots());
+    const int whole = (f.tokens + most) / chunk * chunk - f.tokens;
+    budget = std::min(budget, whole < chunk / 2 ? whole + chunk : whole);
+  }
   if (f.chosen.empty() || us_per_token_ <= 0)
     return budget;
   const double tokens = 0.8 * static_cast<double>(f.tightest_tpot) / us_per_token_;

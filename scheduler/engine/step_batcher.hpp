@@ -21,9 +21,10 @@ struct batcher_options {
   /// flight. What the step in flight will choose for it stands in the next one as unknown_token.
   int steps_ahead = 0;
   int max_step_tokens = 512; // token budget of one step
-  /// With several stages a step takes prompt tokens for at most three times the sequences that fall
-  /// to a step in flight, and this many when that is fewer: with steps alike in length no stage
-  /// waits for another. 0: no such bound, for devices that take as long for a short step.
+  /// For several stages of devices that take longer for a longer step; 0: they do not. Steps alike
+  /// in length keep all stages busy, so a step takes prompt tokens for at most three times the
+  /// sequences that fall to a step in flight, and its tokens are a multiple of this where prompts
+  /// suffice. With sequences enough one more step waits before the slowest stage.
   int even_chunk = 0;
   int max_running = 256;   // sequences that hold blocks
   int max_waiting = 1024;  // more sequences than can run; submit() refuses past it
@@ -164,6 +165,7 @@ private:
   void stop_running(sequence& s);
   void erase(sequence& s);
   [[nodiscard]] int prefill_budget(const forming& f) const;
+  [[nodiscard]] int slots() const;
 
   batcher_options options_;
   block_pool pool_;

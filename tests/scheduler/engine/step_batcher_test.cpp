@@ -223,15 +223,41 @@ TEST_CASE("steps of a pipeline take as many prompt tokens as there are sequences
   m.submit(request(1, 30, 2));
   REQUIRE(m.form());
   CHECK(m.steps[0].ids.size() == 8);
-  for (sequence_id id = 2; id <= 12; ++id)
+  for (sequence_id id = 2; id <= 5; ++id)
     m.submit(request(id, 30, 2));
   REQUIRE(m.form());
-  CHECK(m.steps[1].ids.size() == 18);
-  o.steps_in_flight = 1; // nothing waits for anything
+  CHECK(m.steps[1].ids.size() == 8); // 15 are allowed, in whole chunks
+  CHECK_FALSE(m.form());
+  m.submit(request(6, 30, 2));
+  REQUIRE(m.form()); // two sequences for each of three steps: one may wait
+  CHECK_FALSE(m.form());
+  for (sequence_id id = 7; id <= 18; ++id)
+    m.submit(request(id, 30, 2));
+  m.land();
+  REQUIRE(m.form());
+  CHECK(m.steps[3].ids.size() == 16); // 18 are allowed
+  o.steps_in_flight = 1;              // nothing waits for anything
   machine alone_on_it(o);
   alone_on_it.submit(request(1, 30, 2));
   REQUIRE(alone_on_it.form());
   CHECK(alone_on_it.steps[0].ids.size() == 30);
+}
+
+TEST_CASE("decodes and prompt tokens fill whole chunks together") {
+  auto o = small(64, 2);
+  o.even_chunk = 8;
+  machine m(o);
+  for (sequence_id id = 1; id <= 3; ++id)
+    m.submit(request(id, 1, 9));
+  REQUIRE(m.form());
+  m.submit(request(4, 60, 2));
+  m.land();
+  REQUIRE(m.form()); // two of three decodes, since another step may follow
+  CHECK(m.steps[1].entries.size() == 3);
+  CHECK(m.steps[1].ids.size() == 8);
+  REQUIRE(m.form());
+  CHECK(m.steps[2].entries.size() == 2);
+  CHECK(m.steps[2].ids.size() == 8);
 }
 
 TEST_CASE("a lower class waits and an earlier deadline goes first") {
