@@ -274,6 +274,46 @@ TEST_CASE("a pipeline of unlike stages carries a step through, one message a hop
     CHECK(r.tokens[0].token.id == static_cast<compute::token_id>(n) + 11);
     CHECK(r.tokens[0].index == static_cast<std::int32_t>(n - 1));
   }
+  CHECK(p.plane.hops == 3 * 40);
+  CHECK(p.plane.results.size() == 40);
+  CHECK(p.failures == 0);
+}
+
+TEST_CASE("a step of many sequences is one message a hop, and so is its result") {
+  pipeline p;
+  constexpr std::uint64_t steps = 5, sequences = 32;
+  for (std::uint64_t n = 1; n <= steps; ++n) {
+    wire::step_message head;
+    head.replica = 7;
+    head.generation = 3;
+    head.step = n;
+    for (std::uint64_t s = 1; s <= sequences; ++s) {
+      // A prompt's first part in the odd steps, what is sampled from in the even ones.
+      const std::int32_t logits = n % 2 == 0 ? 1 : 0;
+      head.work.entries.push_back({s, static_cast<std::int32_t>(n - 1), 1, logits, {0, 1, 2}});
+      head.ids.push_back(static_cast<compute::token_id>(s));
+      if (n == 2) {
+        wire::sequence_open open;
+        open.sequence = s;
+        open.params.temperature = 0;
+        open.params.max_tokens = 100;
+        open.prompt = {1, static_cast<compute::token_id>(s)};
+        head.opens.push_back(open);
+      }
+    }
+    transport::frame f;
+    f.type = proto::STEP;
+    f.head = wire::encode(head);
+    p.plane.send({"a", 1}, std::move(f));
+  }
+  for (std::uint64_t n = 1; n <= steps; ++n) {
+    const auto r = p.plane.wait_result(n - 1);
+    REQUIRE(r.error.empty());
+    CHECK(r.step == n);
+    CHECK(r.tokens.size() == (n % 2 == 0 ? sequences : 0));
+  }
+  CHECK(p.plane.hops == 3 * steps); // to stage 0, to its second rank, to stage 1
+  CHECK(p.plane.results.size() == steps);
   CHECK(p.failures == 0);
 }
 
