@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Figures of one serving engine, from real processes.
 
-usage: serving_figures.py prefix|cancel|three|speculate|host [--rounds N] [--clients N]
+usage: serving_figures.py prefix|cancel|three|speculate|host|predict [--rounds N] [--clients N]
 
 prefix  time to the first token of a prompt of 1,000 shared tokens and 24 of its own, when the
         shared ones are new and when another request brought them; the answers must equal those of a
         server without prefix cache.
-cancel  how long blocks stay taken when a client hangs up: a prompt that needs most of the KV pool
-        waits for another one's blocks; what it waits longer than alone is the cancel's time.
+cancel  how long a client that hangs up stays on three unlike agents under load: all places are
+        taken, one more request waits, a client goes; its blocks are free when that one's first
+        step is formed, which the server's own queue time tells.
 speculate  tokens a second of one client with and without --speculate ngram:8, for a text that goes
         round in circles and for one that does not; answers must be equal.
 three   three unlike agents of one thread (speeds 0.6, 0.4, 0.25) under load, against the bound that
         their own rates under that load allow: if every device worked all the time.
+predict what the simulator says of three unlike agents, with what the stages take for a step (measured
+        before), beside what `hexgen bench` measures at three rates.
 host    what a token costs the host beside the device: processor time of each process while a model
         of next to no size (one layer of 64) answers --clients (256 is the widest step) at once.
 """
@@ -21,6 +24,7 @@ import json
 import os
 import pathlib
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -80,36 +84,60 @@ def prefix(args):
     return 0 if equal else 1
 
 
+def queue_seconds(cluster):
+    return cluster.metric("vllm:request_queue_time_seconds_sum")
+
+
 def cancel(args):
-    # A small pool, so that the prompt that waits is short and its own time varies little.
-    with harness.Cluster(agents=("cpu:threads=2,memory=124MiB",),
-                         serve=("--no-enable-prefix-caching", "--max-model-len", "512",
-                                "--kv-tokens", "256")) as cluster:
-        blocks = cluster.cluster()["plan"]["replicas"][0]["kv_blocks"]
-        most = min(16 * blocks, 512)
-        length = most * 55 // 100
-        for i in range(2):  # until the steps' cost is known
-            first_token(cluster, ids(1000 + i, length), 1)
-        others = [first_token(cluster, ids(i, length), 1)[0] for i in range(args.rounds)]
-        alone = statistics.median(others)
+    others, length = args.clients - 1, 64
+    devices = tuple(f"cpu:threads=1,memory=256MiB,speed={s}" for s in args.speeds.split(","))
+    base = {"temperature": 0, "ignore_eos": True}
+    with harness.Cluster(agents=devices, serve=("--max-replicas", "1", "--max-num-seqs", str(args.clients),
+                                                "--expected-concurrency", str(args.clients),
+                                                "--kv-cache-dtype", "f16")) as cluster:
+        stages = len(replica(cluster)["stages"])
+        free = harness.wait_for(lambda: replica(cluster).get("load"), 10, "a report")["free_blocks"]
+        load = [cluster.stream("/v1/completions", {**base, "prompt": ids(i, 16), "max_tokens": 4000})
+                for i in range(others)]
+        for stream in load:
+            payloads = stream.payloads()
+            next(payloads)
+            threading.Thread(target=lambda p=payloads: any(False for _ in p), daemon=True).start()
         times = {}
-        for streamed in (True, False):
-            for i in range(args.rounds):
-                body = {"prompt": ids(100 + i, length), "max_tokens": most - length - 1,
-                        "temperature": 0, "ignore_eos": True, "stream": streamed}
-                connection = cluster.open("POST", "/v1/completions", body)
-                time.sleep(alone + 0.1)  # past its prompt: it decodes now
+        for i in range(args.rounds):
+            for streamed in (True, False):
+                victim = cluster.open("POST", "/v1/completions", {
+                    **base, "prompt": ids(100 + i, length), "max_tokens": 2000, "stream": streamed})
                 if streamed:
-                    connection.sock.recv(1)
-                connection.close()
-                began = first_token(cluster, ids(200 + i, length), 1)[0]
-                times.setdefault(streamed, []).append(1e3 * (began - alone))
-    print(f"{blocks} blocks, prompts of {length} tokens, alone {alone * 1e3:.1f} ms "
-          f"({min(others) * 1e3:.1f}-{max(others) * 1e3:.1f})")
-    for streamed, all_ms in times.items():
-        print(f"client gone, {'stream' if streamed else 'no stream'}: the next prompt waits "
-              f"{statistics.median(all_ms):.1f} ms longer (worst {max(all_ms):.1f})")
-    return 0
+                    victim.getresponse().readline()
+                else:
+                    harness.wait_for(lambda: cluster.metric("hexgen:router_sequences") == args.clients, 10, "all run")
+                    time.sleep(1.5)  # past its prompt: it decodes now
+                queued, sent = queue_seconds(cluster), time.monotonic()
+                body = {**base, "prompt": ids(200 + i, length), "max_tokens": 1}
+                next_one = threading.Thread(target=cluster.post, args=("/v1/completions", body))
+                next_one.start()
+                harness.wait_for(lambda: cluster.metric("hexgen:router_sequences") == args.clients + 1, 10, "one waits")
+                time.sleep(random.Random(i).uniform(0, 0.2))  # anywhere in a step
+                gone = time.monotonic()
+                victim.sock.shutdown(socket.SHUT_RDWR)
+                victim.close()
+                next_one.join()
+                taken = sent + queue_seconds(cluster) - queued
+                times.setdefault(streamed, []).append(1e3 * (taken - gone))
+        steps = replica(cluster)["load"]["stage_us"]
+        for stream in load:
+            stream.connection.sock.shutdown(socket.SHUT_RDWR)
+        harness.wait_for(lambda: replica(cluster)["load"]["running"] == 0, 10, "all gone")
+        left = harness.wait_for(lambda: replica(cluster)["load"]["free_blocks"], 10, "a report")
+    print(f"{stages} stages, {others} other clients decode, a step takes {sum(steps) / 1e3:.0f} ms through all stages")
+    for streamed, ms in times.items():
+        ms.sort()
+        print(f"client gone, {'stream' if streamed else 'no stream'}: its place is taken after p50 "
+              f"{statistics.median(ms):.1f} ms, p99 {ms[min(len(ms) - 1, int(0.99 * len(ms)))]:.1f}, worst "
+              f"{ms[-1]:.1f} of {len(ms)}")
+    print(f"free blocks before {free}, after {left}")
+    return 0 if free == left and max(max(ms) for ms in times.values()) <= 200 else 1
 
 
 def speculate(args):
@@ -133,6 +161,12 @@ def speculate(args):
         print(f"text that {name}: {off:.1f} tok/s, with drafts {on:.1f}: {on / off:.2f}x")
     print(f"answers {'equal' if equal else 'DIFFER'} ({args.rounds} rounds)")
     return 0 if equal else 1
+
+
+def run_bench(cluster, requests, *flags):
+    return json.loads(subprocess.run(
+        [harness.binary(), "bench", "--base-url", f"http://{cluster.host}:{cluster.port}", "--num-prompts",
+         str(requests), "--json", *flags], check=True, capture_output=True, text=True).stdout)
 
 
 class Sampler(threading.Thread):
@@ -162,13 +196,8 @@ def three(args):
     if args.layers:
         serve += ["--stages", "1,1,1", "--layers", args.layers]
     with harness.Cluster(agents=devices, serve=serve) as cluster:
-        url = f"http://{cluster.host}:{cluster.port}"
-
         def bench(requests, seed):
-            return json.loads(subprocess.run(
-                [harness.binary(), "bench", "--base-url", url, "--num-prompts", str(requests),
-                 "--max-concurrency", str(args.clients), "--seed", str(seed), "--json"], check=True,
-                capture_output=True, text=True).stdout)
+            return run_bench(cluster, requests, "--max-concurrency", str(args.clients), "--seed", str(seed))
 
         bench(args.clients, 1)
         time.sleep(1.2)  # the agents' report of it
@@ -201,6 +230,87 @@ def three(args):
           ", ".join(f"{100 * b / result['duration']:.0f} %" for b in busy))
     print(f"bound {bound:.1f} output tok/s, achieved {rate:.1f}: {rate / bound:.2f} of it; TTFT p50 "
           f"{result['median_ttft_ms']:.0f} ms, TPOT p50 {result['median_tpot_ms']:.0f} ms")
+    return 0
+
+
+def step_costs(cluster):
+    """What a step takes each stage: fixed, a token, a row (a token chosen), by least squares over loads
+    whose steps have 1, some and 16 tokens; and what a step takes beside its stages."""
+
+    def counts():
+        return [cluster.metric("vllm:iteration_tokens_total_" + what) for what in ("count", "sum")] + [
+            cluster.metric("vllm:generation_tokens_total")]
+
+    def load(clients, body, seconds):
+        end = time.monotonic() + seconds
+
+        def client(i):
+            while time.monotonic() < end:
+                cluster.post("/v1/completions", {**body, "prompt": ids(i, body["prompt"]), "temperature": 0,
+                                                 "ignore_eos": True})
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
+        for t in threads:
+            t.start()
+        time.sleep(1.5)  # prompts are through, reports of other loads are forgotten
+        sampler, before = Sampler(cluster), counts()
+        sampler.start()
+        time.sleep(max(0.0, end - time.monotonic()))
+        sampler.stop.set()
+        sampler.join()
+        steps, tokens, rows = (b - a for a, b in zip(before, counts()))
+        for t in threads:
+            t.join()
+        return [statistics.mean(us) for us in zip(*(us for _, us in sampler.seen))], tokens / steps, rows / steps
+
+    loads = [load(*one) for one in ((1, {"prompt": 8, "max_tokens": 400}, 6), (12, {"prompt": 8, "max_tokens": 120}, 8),
+                                    (24, {"prompt": 8, "max_tokens": 80}, 8), (4, {"prompt": 256, "max_tokens": 1}, 8))]
+    stages, last = [], len(loads[0][0]) - 1
+    for j in range(last + 1):
+        rows = [([1 / us[j], n / us[j]] + ([r / us[j]] if j == last else []), 1.0) for us, n, r in loads]
+        fit = least_squares(rows)
+        stages.append({"fixed_us": fit[0], "token_us": fit[1], "row_us": fit[2] if j == last else 0})
+        print(f"stage {j}: {fit[0]:.0f} us a step, {fit[1]:.0f} a token" + (f", {fit[2]:.0f} a row" if j == last else "")
+              + "; measured " + ", ".join(f"{us[j]:.0f} of {n:.1f} tokens" for us, n, _ in loads))
+    alone = run_bench(cluster, 1, "--max-concurrency", "1", "--random-input-len", "8", "--random-output-len", "200")
+    return stages, max(0.0, 1e3 * alone["mean_tpot_ms"] - sum(sum(s.values()) for s in stages))
+
+
+def least_squares(rows):
+    """x of the least sum of (a x - b)^2, by the normal equations."""
+    n = len(rows[0][0])
+    m = [[sum(a[i] * a[j] for a, _ in rows) for j in range(n)] + [sum(a[i] * b for a, b in rows)] for i in range(n)]
+    for i in range(n):
+        m[i] = [v / m[i][i] for v in m[i]]
+        for k in range(n):
+            if k != i:
+                m[k] = [v - m[k][i] * w for v, w in zip(m[k], m[i])]
+    return [row[n] for row in m]
+
+
+def predict(args):
+    devices = tuple(f"cpu:threads=1,memory=128MiB,speed={s}" for s in args.speeds.split(","))
+    serve = ["--no-enable-prefix-caching", "--max-replicas", "1", "--expected-concurrency", "12"]
+    model = pathlib.Path(harness.binary()).parent / "bench_model"
+    errors = []
+    with harness.Cluster(agents=devices, serve=serve) as cluster:
+        stages, overhead = step_costs(cluster)
+        plan = replica(cluster)
+        print(f"layers {[s['layers'] for s in plan['stages']]}, {overhead:.0f} us a step beside the stages\n")
+        print("| requests/s | | measured | predicted | error |\n|---|---|---|---|---|")
+        for rate in args.rates:
+            requests = round(rate * args.rounds * 5)
+            measured = run_bench(cluster, requests, "--request-rate", str(rate), "--seed", "3")
+            asked = {"stages": stages, "overhead_us": overhead, "blocks": plan["kv_blocks"], "rate": rate,
+                     "requests": requests, "prompt_tokens": 128, "output_tokens": 64, "seed": 3}
+            predicted = json.loads(subprocess.run([model, "predict"], input=json.dumps(asked), check=True,
+                                                  capture_output=True, text=True).stdout)
+            for key, name in (("mean_ttft_ms", "first token, ms"), ("mean_tpot_ms", "each further token, ms"),
+                              ("output_throughput", "output tok/s")):
+                error = predicted[key] / measured[key] - 1
+                errors.append(abs(error))
+                print(f"| {rate} | {name} | {measured[key]:.1f} | {predicted[key]:.1f} | {100 * error:+.0f} % |")
+    print(f"\nmean error {100 * statistics.mean(errors):.1f} %, largest {100 * max(errors):.1f} %")
     return 0
 
 
@@ -252,14 +362,16 @@ def host(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = {f.__name__: f for f in (prefix, cancel, three, speculate, host)}
+    what = {f.__name__: f for f in (prefix, cancel, three, speculate, host, predict)}
     parser.add_argument("what", choices=what)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients", type=int)
     parser.add_argument("--layers", help="three: of each stage, by hand")
-    parser.add_argument("--speeds", default="0.6,0.4,0.25", help="three: of the agents")
+    parser.add_argument("--speeds", default="0.6,0.4,0.25", help="three, cancel, predict: of the agents")
+    parser.add_argument("--rates", type=lambda t: [float(r) for r in t.split(",")], default=[0.7, 1.4, 2.0],
+                        help="predict: requests a second")
     args = parser.parse_args()
-    args.clients = args.clients or {"three": 12, "host": 256}.get(args.what)
+    args.clients = args.clients or {"three": 12, "cancel": 8, "host": 256}.get(args.what)
     return what[args.what](args)
 
 
