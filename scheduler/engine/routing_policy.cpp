@@ -12,9 +12,10 @@ std::optional<std::size_t> routing_policy::pick(std::span<const routing_candidat
   if (candidates.empty())
     return std::nullopt;
   const std::uint64_t tokens = prompt.size() + output;
-  // Seconds until the replica would be through with everything, this request included.
-  const auto load = [&](const routing_candidate& c) {
-    return static_cast<double>(c.outstanding_tokens + tokens) / std::max(c.capacity, 1e-6);
+  // Seconds until the replica would be through with everything, this request included, of which it
+  // need not compute what it has.
+  const auto load = [&](const routing_candidate& c, std::uint64_t cached = 0) {
+    return static_cast<double>(c.outstanding_tokens + tokens - cached) / std::max(c.capacity, 1e-6);
   };
   const auto has_room = [&](const routing_candidate& c) {
     return c.kv_tokens == 0 || c.held_tokens + tokens <= c.kv_tokens;
@@ -40,7 +41,8 @@ std::optional<std::size_t> routing_policy::pick(std::span<const routing_candidat
     if (home == homes_.end())
       break;
     for (std::size_t i = 0; i < candidates.size(); ++i)
-      if (candidates[i].replica == home->second.replica && load(candidates[i]) <= most &&
+      if (candidates[i].replica == home->second.replica &&
+          load(candidates[i], from + kv_block_tokens) <= most &&
           (!any_room || has_room(candidates[i])))
         chosen = i;
   }

@@ -58,6 +58,20 @@ TEST_CASE("a known prefix goes home until home is too busy") {
   CHECK(policy.pick(c, longer, 10) == 1U);
 }
 
+TEST_CASE("a busier home is worth what it need not compute") {
+  routing_options o;
+  o.load_cap = 1;
+  o.load_slack_s = 0;
+  routing_policy policy(o);
+  std::vector<routing_candidate> c{replica(1, 100), replica(2, 100, 10)};
+  const auto known = prompt(640, 0);
+  REQUIRE(policy.pick(c, known, 10) == 0U);
+  c[0].outstanding_tokens = 640; // as busy with the request as the other
+  CHECK(policy.pick(c, known, 10) == 0U);
+  c[0].outstanding_tokens = 660;
+  CHECK(policy.pick(c, known, 10) == 1U);
+}
+
 TEST_CASE("a forgotten replica attracts nothing") {
   routing_policy policy({});
   std::vector<routing_candidate> c{replica(1, 100), replica(2, 100, 10)};
