@@ -66,6 +66,8 @@ function(hexgen_test name)
   endforeach()
   target_compile_definitions(test_${name} PRIVATE HEXGEN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND test_${name})
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT
+                       "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0")
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 600)
     if(HEXGEN_SANITIZE) # several times as slow, and whole minutes of it are the goldens
