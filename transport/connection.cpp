@@ -1,12 +1,16 @@
 #include "transport/connection.hpp"
 
 #include "transport/proto/link.pb.h"
+#include "transport/relay.hpp"
 
 #include <boost/asio/post.hpp>
 #include <fcntl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 
 namespace hexgen::transport {
 namespace {
@@ -25,10 +29,12 @@ std::uint64_t next_number() {
 } // namespace
 
 connection::connection(connection_host& host, boost::asio::ip::tcp::socket socket,
-                       std::string target, std::string remote)
+                       std::string target, std::string remote, std::optional<relayed_end> relayed)
     : host_(host), number_(next_number()), socket_(std::move(socket)), target_(std::move(target)),
-      remote_(std::move(remote)), stream_(host.tls(), socket_.native_handle(), !target_.empty()),
-      port_(std::make_shared<peer_port>(host.options().send_queue_bytes)), writer_(*port_) {}
+      remote_(std::move(remote)), relayed_(std::move(relayed)),
+      stream_(host.tls(), socket_.native_handle(), !target_.empty()),
+      port_(std::make_shared<peer_port>(host.options().send_queue_bytes)), writer_(*port_),
+      greeted_(!target_.empty() || relayed_) {}
 
 connection::~connection() {
   if (ledger_)
@@ -61,7 +67,48 @@ void connection::drive() {
   pump();
 }
 
+// True: what comes is TLS. An end of a relayed link sends the relay's greeting and its ticket.
+bool connection::pass_greeting() {
+  constexpr std::size_t whole = relay_greeting_bytes + relay_ticket_bytes;
+  while (!greeted_) {
+    std::array<char, whole> into{};
+    const bool first = greeting_.empty();
+    const auto got = ::recv(socket_.native_handle(), into.data(),
+                            first ? 1 : whole - greeting_.size(), first ? MSG_PEEK : 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+      arm();
+      return false;
+    }
+    if (got <= 0) {
+      drop(down_reason::closed, "the connection was closed in the hand-shake");
+      return false;
+    }
+    if (first && into[0] != relay_greeting[0]) {
+      greeted_ = true;
+      break;
+    }
+    if (first) { // was only looked at
+      (void)::recv(socket_.native_handle(), into.data(), 1, 0);
+    }
+    greeting_.append(into.data(), static_cast<std::size_t>(got));
+    if (greeting_.size() < whole)
+      continue;
+    if (greeting_.compare(0, relay_greeting_bytes, relay_greeting) != 0) {
+      drop(down_reason::protocol_error, "neither a fabric's hand-shake nor a relay's ticket");
+      return false;
+    }
+    stage_ = stage::closed;
+    gone_given_ = true;
+    host_.on_ticket(*this, greeting_.substr(relay_greeting_bytes), std::move(socket_));
+    host_.on_closed(*this);
+    return false;
+  }
+  return true;
+}
+
 bool connection::advance_handshake() {
+  if (!pass_greeting())
+    return false;
   const tls_stream::outcome outcome = stream_.handshake();
   if (outcome != tls_stream::outcome::done) {
     handle(outcome);
@@ -202,6 +249,11 @@ void connection::arm() {
         self->drive();
     });
   }
+}
+
+void connection::tell(record_kind kind, const std::string& body) {
+  send(kind, body);
+  post_pump();
 }
 
 void connection::send(record_kind kind, const std::string& body) {

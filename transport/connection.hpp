@@ -40,6 +40,13 @@ public:
   virtual void on_offer(connection& c, bool peer_has_other) = 0;
   virtual void on_up(connection& c) = 0;
   virtual void on_frame(connection& c, std::shared_ptr<const frame> f) = 0;
+  /// Instead of a hand-shake a relay's ticket came on an accepted connection, whose socket this is.
+  /// No on_gone follows.
+  virtual void on_ticket(connection& c, const std::string& ticket,
+                         boost::asio::ip::tcp::socket socket) = 0;
+  /// A relay_* record of a peer that is up; false: it is not acceptable.
+  [[nodiscard]] virtual bool on_relay_record(connection& c, record_kind kind,
+                                             const std::string& body) = 0;
   /// Once per connection, also when it never came up. `c` may linger to say its farewell.
   virtual void on_gone(connection& c, down_reason reason, const std::string& detail) = 0;
   /// Nothing is left of it but memory: forget it.
@@ -49,13 +56,19 @@ protected:
   ~connection_host() = default;
 };
 
+/// A connection whose other end is not whose socket it is.
+struct relayed_end {
+  std::string relay; // whose socket it is
+  process_key other; // who must be at the end
+};
+
 class connection final : public std::enable_shared_from_this<connection>, private ucx_path_owner {
 public:
   enum class stage : std::uint8_t { handshake, hello, settling, up, leaving, closed };
 
   /// `target`: the address as it was dialled; empty for an accepted connection.
   connection(connection_host& host, boost::asio::ip::tcp::socket socket, std::string target,
-             std::string remote);
+             std::string remote, std::optional<relayed_end> relayed = std::nullopt);
   ~connection();
 
   void start();
@@ -72,12 +85,15 @@ public:
   void leave();
   /// Writes what may go now.
   void pump();
+  /// A record that is not about this connection. It is up.
+  void tell(record_kind kind, const std::string& body);
 
   [[nodiscard]] stage at() const { return stage_; }
   [[nodiscard]] bool alive() const { return stage_ < stage::leaving; }
   [[nodiscard]] bool dialled() const { return !target_.empty(); }
   [[nodiscard]] const std::string& target() const { return target_; }
   [[nodiscard]] const std::string& remote() const { return remote_; }
+  [[nodiscard]] const std::optional<relayed_end>& relayed() const { return relayed_; }
   [[nodiscard]] const hello_message& peer_hello() const { return peer_hello_; }
   [[nodiscard]] process_key peer_key() const { return {peer_hello_.name, peer_hello_.incarnation}; }
   [[nodiscard]] const std::shared_ptr<peer_port>& port() const { return port_; }
@@ -103,6 +119,7 @@ private:
   void drive();
   void arm();
   bool advance_handshake();
+  bool pass_greeting();
   void read_some();
   void handle(tls_stream::outcome outcome);
   void on_record(record_reader::event event);
@@ -131,6 +148,7 @@ private:
   boost::asio::ip::tcp::socket socket_;
   std::string target_;
   std::string remote_;
+  std::optional<relayed_end> relayed_;
   tls_stream stream_;
   record_reader reader_;
   std::shared_ptr<peer_port> port_;
@@ -139,7 +157,9 @@ private:
   std::shared_ptr<ucx_path> path_; // null: TLS carries everything
   hello_message peer_hello_;
   std::atomic<stage> stage_{stage::handshake}; // changed on the transport thread
-  bool judge_ = false; // this side decides which connection of the pair stays
+  std::string greeting_; // of an accepted connection, while it may be a relay's ticket
+  bool greeted_;         // it is none
+  bool judge_ = false;   // this side decides which connection of the pair stays
   bool settled_ = false;
   bool ucx_settled_ = true;                  // it is known whether data goes over UCX
   bool ucx_seen_ = false;                    // the peer received the probe: it does

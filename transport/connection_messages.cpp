@@ -83,6 +83,12 @@ void connection::on_message() {
     return on_credit(body);
   case record_kind::goodbye:
     return on_goodbye(body);
+  case record_kind::relay_ask:
+  case record_kind::relay_offer:
+  case record_kind::relay_refusal:
+    if (stage_ != stage::up || !host_.on_relay_record(*this, kind, body))
+      return fail("a message about a relay that is out of place or not readable");
+    return;
   case record_kind::ucx_seen:
     if (!path_)
       return fail("an answer to a probe that was not sent");
@@ -112,6 +118,9 @@ void connection::on_peer_hello(const std::string& body) {
                   false);
   if (dialled() && peer_hello_.role != peer_role::node)
     return refuse("a listener must be a node", false);
+  if (relayed_ && peer_key() != relayed_->other)
+    return refuse(
+        "the relay " + relayed_->relay + " joined this with another process than was asked", false);
   const hello_message& own = host_.own_hello();
   judge_ = process_key(own.name, own.incarnation) < peer_key();
   stage_ = stage::settling;

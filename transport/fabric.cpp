@@ -7,6 +7,7 @@
 #include "transport/fabric_options.hpp"
 #include "transport/payload_memory.hpp"
 #include "transport/protocol.hpp"
+#include "transport/relay_office.hpp"
 #include "transport/tls_context.hpp"
 #include "transport/ucx_group.hpp"
 #include "transport/zone.hpp"
@@ -47,7 +48,7 @@ public:
   fabric_impl(fabric_options options, fabric_handler& handler)
       : options_(checked_options(std::move(options))), handler_(handler),
         work_(boost::asio::make_work_guard(io_)), acceptor_(io_), ticker_(io_), retry_(io_),
-        stop_timer_(io_) {}
+        stop_timer_(io_), relays_(io_, options_, handler_, relay_calls()) {}
 
   ~fabric_impl() override { fabric_impl::stop(); }
 
@@ -56,6 +57,7 @@ public:
   [[nodiscard]] std::string address() const override { return hello_.address; }
   [[nodiscard]] std::uint64_t incarnation() const override { return options_.incarnation; }
   void dial(const std::string& address) override;
+  void dial_through(peer_id relay, const std::string& name, std::uint64_t incarnation) override;
   send_result send(peer_id peer, frame f) override;
   void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) override;
   void disconnect(peer_id peer) override;
@@ -80,16 +82,20 @@ private:
   void on_offer(connection& c, bool peer_has_other) override;
   void on_up(connection& c) override;
   void on_frame(connection& c, std::shared_ptr<const frame> f) override;
+  void on_ticket(connection& c, const std::string& ticket, tcp::socket socket) override;
+  bool on_relay_record(connection& c, record_kind kind, const std::string& body) override;
   void on_gone(connection& c, down_reason reason, const std::string& detail) override;
   void on_closed(connection& c) override;
 
   void listen();
   void open_ucx();
   void accept();
-  void add(tcp::socket socket, const std::string& target, const std::string& remote);
+  void add(tcp::socket socket, const std::string& target, const std::string& remote,
+           std::optional<relayed_end> relayed = std::nullopt);
   void evict_stranger();
   void tick();
   void begin_stop();
+  [[nodiscard]] relay_office_calls relay_calls();
   [[nodiscard]] std::shared_ptr<peer_entry> find(peer_id peer) const;
 
   fabric_options options_;
@@ -112,6 +118,7 @@ private:
   std::set<connection_ptr> connections_;
   std::map<process_key, std::weak_ptr<connection>> chosen_; // the pair's connection, see on_offer
   peer_id next_peer_ = 1;
+  relay_office relays_;
 
   mutable std::shared_mutex peers_mutex_;
   std::unordered_map<peer_id, std::shared_ptr<peer_entry>> peers_; // guarded by peers_mutex_
@@ -125,6 +132,7 @@ void fabric_impl::start() {
   hello_.incarnation = options_.incarnation;
   hello_.role = options_.role;
   hello_.window_bytes = options_.window_bytes;
+  hello_.relays = options_.role == peer_role::node;
   bool loopback = false;
   if (!options_.listen_host.empty()) {
     listen();
@@ -236,11 +244,12 @@ void fabric_impl::evict_stranger() {
     oldest->drop(down_reason::timeout, "too many connections in the hand-shake");
 }
 
-void fabric_impl::add(tcp::socket socket, const std::string& target, const std::string& remote) {
+void fabric_impl::add(tcp::socket socket, const std::string& target, const std::string& remote,
+                      std::optional<relayed_end> relayed) {
   connection_ptr made;
   try {
     made = std::make_shared<connection>(static_cast<connection_host&>(*this), std::move(socket),
-                                        target, remote);
+                                        target, remote, std::move(relayed));
   } catch (const std::exception& error) {
     if (!target.empty())
       handler_.on_dial_failed(target, error.what());
@@ -248,6 +257,17 @@ void fabric_impl::add(tcp::socket socket, const std::string& target, const std::
   }
   connections_.insert(made);
   made->start();
+}
+
+relay_office_calls fabric_impl::relay_calls() {
+  return {[this](const process_key& key) {
+            const auto chosen = chosen_.find(key);
+            return chosen == chosen_.end() ? nullptr : chosen->second.lock();
+          },
+          [this](tcp::socket socket, const std::string& target, relayed_end end) {
+            const std::string remote = relayed_address(end.other.first, end.relay);
+            add(std::move(socket), target, remote, std::move(end));
+          }};
 }
 
 void fabric_impl::dial(const std::string& address) {
@@ -264,6 +284,23 @@ void fabric_impl::dial(const std::string& address) {
                  handler_.on_dial_failed(address, error);
              });
   });
+}
+
+void fabric_impl::dial_through(peer_id relay, const std::string& name, std::uint64_t incarnation) {
+  boost::asio::post(io_, [this, relay, name, incarnation] {
+    const std::shared_ptr<peer_entry> entry = find(relay);
+    const connection_ptr link = entry ? entry->link.lock() : nullptr;
+    if (!stopping_ && link && link->alive())
+      relays_.ask(*link, name, incarnation);
+  });
+}
+
+bool fabric_impl::on_relay_record(connection& c, record_kind kind, const std::string& body) {
+  return relays_.on_record(c, kind, body);
+}
+
+void fabric_impl::on_ticket(connection& c, const std::string& ticket, tcp::socket socket) {
+  relays_.on_ticket(c.remote(), ticket, std::move(socket));
 }
 
 void fabric_impl::on_hello(connection& c) {
@@ -302,7 +339,7 @@ void fabric_impl::on_up(connection& c) {
   chosen_[key] = c.weak_from_this();
   const hello_message& hello = c.peer_hello();
   c.info = {next_peer_++, hello.name,  hello.incarnation, hello.role,
-            c.kind(),     c.dialled(), hello.address};
+            c.kind(),     c.dialled(), hello.address,     c.relayed() ? c.relayed()->relay : ""};
   auto entry = std::make_shared<peer_entry>(peer_entry{c.port(), c.path(), c.weak_from_this()});
   {
     const std::unique_lock lock(peers_mutex_);
@@ -420,6 +457,7 @@ void fabric_impl::tick() {
     last_trim_ = now;
     trim_payload_memory();
   }
+  relays_.tick();
   const std::vector<connection_ptr> all(connections_.begin(), connections_.end());
   for (const connection_ptr& c : all)
     c->tick(static_cast<std::uint32_t>(elapsed.count()));
@@ -434,6 +472,7 @@ void fabric_impl::begin_stop() {
   stopping_ = true;
   boost::system::error_code ignored;
   acceptor_.close(ignored);
+  relays_.stop();
   const std::vector<connection_ptr> all(connections_.begin(), connections_.end());
   for (const connection_ptr& c : all)
     c->leave();
@@ -461,6 +500,10 @@ void fabric_impl::stop() {
 }
 
 } // namespace
+
+std::string relayed_address(const std::string& name, const std::string& relay) {
+  return name + " through " + relay;
+}
 
 std::unique_ptr<fabric> make_fabric(fabric_options options, fabric_handler& handler) {
   return std::make_unique<fabric_impl>(std::move(options), handler);

@@ -62,7 +62,11 @@ struct peer_info {
   link_kind kind = link_kind::tls;
   bool dialled = false; // this side opened the connection
   std::string address;  // host:port where the peer accepts connections, may be empty
+  std::string relay;    // the peer through which it is reached; empty: directly
 };
+
+/// What on_dial_failed() calls a peer that was dialled through a relay.
+[[nodiscard]] std::string relayed_address(const std::string& name, const std::string& relay);
 
 enum class send_result : std::uint8_t { accepted, would_block, down };
 
@@ -109,6 +113,7 @@ struct fabric_options {
   std::uint32_t dial_timeout_ms = 3000;
   std::uint64_t window_bytes = 64U << 20;      // granted to each peer for data
   std::uint64_t send_queue_bytes = 256U << 20; // per peer; send() says would_block past it
+  std::size_t relay_pairs = 64;                // of peers, for which this process relays at most
 };
 
 struct link_stats {
@@ -131,6 +136,11 @@ public:
   /// on_up or on_dial_failed follows; nothing does when the peer behind the address is connected
   /// already (both sides dialled at once, say): its on_up came or comes from that connection.
   virtual void dial(const std::string& address) = 0;
+  /// Connects with a peer that only the connected peer `relay` can reach: both ends dial the relay
+  /// once more, and it joins these connections. The link is the two ends' own: their keys prove who
+  /// they are, the relay carries what it cannot read. As dial(), with relayed_address(); nothing
+  /// follows when the relay goes before it has answered.
+  virtual void dial_through(peer_id relay, const std::string& name, std::uint64_t incarnation) = 0;
   /// would_block: the peer's send queue is full; nothing was taken.
   virtual send_result send(peer_id peer, frame f) = 0;
   /// For a thread that is about to sleep until a frame has made `ready()` true: receives over UCX

@@ -25,6 +25,7 @@ std::string encode(const hello_message& hello) {
   out.set_ucx_address(hello.ucx_address);
   out.set_ucx_cookie(hello.ucx_cookie);
   out.set_window_bytes(hello.window_bytes);
+  out.set_relays(hello.relays);
   return out.SerializeAsString();
 }
 
@@ -67,6 +68,7 @@ bool decode(const std::string& body, hello_message& hello, std::string& error) {
   hello.ucx_address = in.ucx_address();
   hello.ucx_cookie = in.ucx_cookie();
   hello.window_bytes = in.window_bytes();
+  hello.relays = in.relays();
   return true;
 }
 

@@ -20,6 +20,7 @@ struct hello_message {
   std::string ucx_address;
   std::uint64_t ucx_cookie = 0;
   std::uint64_t window_bytes = 0;
+  bool relays = false; // may be asked to relay, and be told that others do
 };
 
 [[nodiscard]] std::string encode(const hello_message& hello);

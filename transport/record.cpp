@@ -21,7 +21,7 @@ std::uint32_t get_u32(const std::byte* in) {
 
 bool known(std::uint8_t kind) {
   return kind >= static_cast<std::uint8_t>(record_kind::hello) &&
-         kind <= static_cast<std::uint8_t>(record_kind::goodbye);
+         kind <= static_cast<std::uint8_t>(record_kind::relay_refusal);
 }
 
 } // namespace

@@ -25,6 +25,10 @@ enum class record_kind : std::uint8_t {
   pong = 9, // the ping's body
   credit = 10,
   goodbye = 11, // the sender leaves on purpose
+  // Only to peers whose hello says that they know these.
+  relay_ask = 12,     // join me with that peer of yours
+  relay_offer = 13,   // to both of them: dial me once more, with this ticket
+  relay_refusal = 14, // to who asked
 };
 
 /// 20 bytes on the wire, little endian: kind, class, two zero bytes, then the four numbers.

@@ -45,6 +45,7 @@ public:
   [[nodiscard]] std::string address() const override { return {}; }
   [[nodiscard]] std::uint64_t incarnation() const override { return 1; }
   void dial(const std::string&) override {}
+  void dial_through(transport::peer_id, const std::string&, std::uint64_t) override {}
   void attend(const std::function<bool()>&, std::chrono::microseconds) override {}
   void disconnect(transport::peer_id) override {}
   [[nodiscard]] transport::link_stats stats(transport::peer_id) const override { return {}; }

@@ -15,6 +15,7 @@ public:
   [[nodiscard]] std::string address() const override { return "here:1"; }
   [[nodiscard]] std::uint64_t incarnation() const override { return 1; }
   void dial(const std::string&) override {}
+  void dial_through(transport::peer_id, const std::string&, std::uint64_t) override {}
   transport::send_result send(transport::peer_id peer, transport::frame f) override {
     const std::lock_guard guard(mutex_);
     if (full)
