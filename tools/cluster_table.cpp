@@ -64,7 +64,9 @@ std::string links(const json& cluster) {
   for (const auto& l : cluster.value("links", json::array()))
     rows.push_back({text_of(l, "from"), text_of(l, "to"), text_of(l, "kind"),
                     number(value_of(l, "latency_us"), 0), number(value_of(l, "bandwidth_gbps"), 2),
-                    l.value("reachable", false) ? "" : "unreachable: " + text_of(l, "detail")});
+                    !l.value("reachable", false)  ? "unreachable: " + text_of(l, "detail")
+                    : text_of(l, "relay").empty() ? ""
+                                                  : "through " + text_of(l, "relay")});
   return rows.size() == 1 ? "" : "Links\n" + format(rows);
 }
 

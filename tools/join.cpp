@@ -44,7 +44,8 @@ int join(const join_flags& f) {
   o.fabric.name = f.name.empty() ? host_name() : f.name;
   o.fabric.cluster_token = cluster_token(f.fabric.token_file, false);
   // Without a word, be reached on the address that leads to the coordinator.
-  o.fabric.listen_host = !f.host.empty()                 ? f.host
+  o.fabric.listen_host = f.host == "none"                ? ""
+                         : !f.host.empty()               ? f.host
                          : is_loopback(coordinator.host) ? "127.0.0.1"
                                                          : local_address_towards(coordinator.host);
   o.fabric.listen_port = f.port;
@@ -89,8 +90,10 @@ void add_join(CLI::App& app, action& chosen) {
   env(verb->add_option("--model", f->model,
                        "Where this machine has the model (default: the path that the cluster "
                        "names, else this user's cache, else it fetches what it runs)"));
-  env(verb->add_option("--fabric-host", f->host,
-                       "Address to listen on for other nodes (default: the one towards ADDRESS)"));
+  env(verb->add_option(
+      "--fabric-host", f->host,
+      "Address to listen on for other nodes (default: the one towards ADDRESS); none: opens "
+      "no port, this machine dials the others or others relay"));
   env(verb->add_option("--fabric-port", f->port, "Its port; 0: any free one"))
       ->check(CLI::Range(0, 65535));
   env(verb->add_option("--price-per-hour", f->price, "Dollars, for the plan's price"))

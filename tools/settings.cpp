@@ -277,12 +277,18 @@ void fabric_flags::add(CLI::App& app) {
                        ->capture_default_str());
   with_environment(app.add_option("--advertise", advertise,
                                   "HOST:PORT that other nodes dial to reach this process"));
+  with_environment(app.add_option("--relay-pairs", relay_pairs,
+                                  "For how many pairs of nodes that cannot reach each other this "
+                                  "process relays at most")
+                       ->check(CLI::Range(0, 4096))
+                       ->capture_default_str());
 }
 
 void fabric_flags::fill(transport::fabric_options& o) const {
   o.zone = zone;
   o.ucx_interface = ucx_interface;
   o.advertise = advertise;
+  o.relay_pairs = relay_pairs;
   o.wake = wake == "spin"   ? transport::wakeup::spin
            : wake == "busy" ? transport::wakeup::busy
                             : transport::wakeup::event;

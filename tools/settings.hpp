@@ -70,6 +70,7 @@ struct host_port {
 /// Options of every verb that has a fabric.
 struct fabric_flags {
   std::string token_file, zone, ucx_interface, wake = "event", advertise;
+  unsigned relay_pairs = 64;
   void add(CLI::App& app);
   void fill(transport::fabric_options& options) const;
 };

@@ -68,8 +68,8 @@ compute::kv_type kv_type_of(const std::string& text) {
 }
 
 agent_state::agent_state(agent_options options)
-    : options_(std::move(options)), links_(options_.name), addresses_(options_.coordinator),
-      rates_(options_.devices.size()) {}
+    : options_(std::move(options)), links_(options_.name, options_.address, coordinator_name),
+      addresses_(options_.coordinator), rates_(options_.devices.size()) {}
 
 agent_effects agent_state::start(std::uint64_t now_us) {
   agent_effects out;
@@ -88,6 +88,8 @@ void agent_state::take(prober_effects effects, agent_effects& out) {
   for (auto& e : effects) {
     if (auto* d = std::get_if<dial_peer>(&e))
       out.emplace_back(agent_do::dial{d->address});
+    else if (auto* t = std::get_if<dial_through>(&e))
+      out.emplace_back(std::move(*t));
     else if (auto* p = std::get_if<send_probe>(&e))
       out.emplace_back(agent_do::probe{p->peer, p->id, p->ballast_bytes});
     else if (auto* r = std::get_if<link_result>(&e)) {
@@ -98,6 +100,7 @@ void agent_state::take(prober_effects effects, agent_effects& out) {
       l->set_bandwidth_gbps(r->bandwidth_gbps);
       l->set_reachable(r->reachable);
       l->set_detail(r->detail);
+      l->set_relay(r->relay);
     }
   }
   if (report.links_size() > 0)
@@ -112,9 +115,8 @@ agent_effects agent_state::peer_up(const transport::peer_info& peer, std::uint64
     coordinator_ = peer.id;
     failed_dials_ = 0;
     join(out);
-    return out;
   }
-  take(links_.peer_up(peer, now_us), out);
+  take(links_.peer_up(peer, now_us), out); // the coordinator may relay
   return out;
 }
 
@@ -147,6 +149,7 @@ void agent_state::join(agent_effects& out) {
 agent_effects agent_state::peer_down(const transport::peer_info& peer, const std::string& why,
                                      std::uint64_t now_us) {
   agent_effects out;
+  take(links_.peer_down(peer.id, why, now_us), out);
   if (peer.id == coordinator_ && coordinator_ != 0) {
     coordinator_ = 0;
     joined_ = false;
@@ -156,7 +159,6 @@ agent_effects agent_state::peer_down(const transport::peer_info& peer, const std
                                    "\" generations_kept=" + std::to_string(generations_.size())});
     return out;
   }
-  take(links_.peer_down(peer.id, why, now_us), out);
   for (auto& [id, g] : generations_)
     if (g.where.uses(peer.name, peer.incarnation))
       fail(g, "the link to " + peer.name + " is down: " + why, out);
@@ -314,8 +316,8 @@ agent_effects agent_state::model_opened(const std::string& error,
   }
   config_ = config;
   model_open_ = true;
-  out.emplace_back(agent_do::measure_devices{executor_of(settings_),
-                                             static_cast<int>(settings_.max_sequence)});
+  out.emplace_back(
+      agent_do::measure_devices{executor_of(settings_), static_cast<int>(settings_.max_sequence)});
   return out;
 }
 

@@ -47,6 +47,7 @@ namespace agent_do {
 struct dial {
   std::string address;
 };
+using dial_through = actors::dial_through;
 struct send {
   transport::peer_id peer = 0;
   transport::frame message;
@@ -107,10 +108,11 @@ struct log {
 } // namespace agent_do
 
 using agent_effect =
-    std::variant<agent_do::dial, agent_do::send, agent_do::probe, agent_do::open_model,
-                 agent_do::measure_devices, agent_do::prepare_rank, agent_do::commit_rank,
-                 agent_do::release_rank, agent_do::abort_rank, agent_do::start_replica,
-                 agent_do::drain_replica, agent_do::stop_replica, agent_do::leave, agent_do::log>;
+    std::variant<agent_do::dial, agent_do::dial_through, agent_do::send, agent_do::probe,
+                 agent_do::open_model, agent_do::measure_devices, agent_do::prepare_rank,
+                 agent_do::commit_rank, agent_do::release_rank, agent_do::abort_rank,
+                 agent_do::start_replica, agent_do::drain_replica, agent_do::stop_replica,
+                 agent_do::leave, agent_do::log>;
 using agent_effects = std::vector<agent_effect>;
 
 /// Functional core: every call takes an event and the time (microseconds of a clock that only goes

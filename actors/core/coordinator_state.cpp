@@ -311,6 +311,8 @@ void coordinator_state::take(const membership_changes& changes, time_ms now,
       // A pair that was not known before may allow a better plan.
       if (generations_.serving_tokens_per_s() == 0)
         want_plan(urgency::improve, "links of " + c.node, now);
+      else if (!c.why.empty())
+        want_plan(urgency::improve, c.why, now + options_.settle_ms);
       break;
     case kind::joined:
       break;

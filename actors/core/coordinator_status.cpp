@@ -158,7 +158,8 @@ std::string coordinator_state::status_json(time_ms now) const {
                        {"latency_us", l.latency_us},
                        {"bandwidth_gbps", l.bandwidth_gbps},
                        {"reachable", l.reachable},
-                       {"detail", l.detail}});
+                       {"detail", l.detail},
+                       {"relay", l.relay}});
   }
   bool ready = false;
   for (const auto& [id, g] : generations_.records()) {

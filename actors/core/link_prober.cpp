@@ -1,7 +1,9 @@
 #include "actors/core/link_prober.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
+#include <tuple>
 
 namespace hexgen::actors {
 namespace {
@@ -9,6 +11,7 @@ namespace {
 constexpr std::uint64_t other_side_us = 1'500'000; // then the larger name dials too
 // dial_failed or peer_up comes first, but for a dial that met a connection which ended then.
 constexpr std::uint64_t lost_dial_us = 3'000'000;
+constexpr std::uint64_t relay_at_once_us = 1'000'000; // agents that may relay are dialled first
 constexpr std::uint64_t probe_limit_us = 5'000'000;
 
 std::uint64_t backoff_us(int failures, std::uint64_t salt) {
@@ -32,7 +35,10 @@ prober_effects link_prober::directory(std::vector<link_peer> peers, std::uint64_
     }
     link fresh;
     fresh.who = p;
-    fresh.dial_at_us = own_ < p.name ? now_us : now_us + other_side_us;
+    // Who cannot be dialled need not wait for it.
+    fresh.dial_at_us = own_ < p.name || own_address_.empty() ? now_us : now_us + other_side_us;
+    const bool nobody_dials = own_address_.empty() && p.address.empty();
+    fresh.relay_at_us = now_us + (nobody_dials ? relay_at_once_us : relay_after_us);
     next.emplace(p.name, std::move(fresh));
   }
   links_ = std::move(next);
@@ -58,6 +64,8 @@ prober_effects link_prober::peer_up(const transport::peer_info& peer, std::uint6
   l.peer = peer.id;
   l.kind = peer.kind;
   l.failed_dials = 0;
+  l.relay = peer.relay;
+  l.relays_tried.clear();
   l.done = 0;
   l.best_small_us = l.best_big_us = 0;
   next_probe(l, now_us, out);
@@ -74,6 +82,7 @@ prober_effects link_prober::peer_down(transport::peer_id peer, const std::string
       l.probe = 0;
       l.last.detail = why;
       l.dial_at_us = own_ < name ? now_us + 100'000 : now_us + other_side_us;
+      l.relay_at_us = now_us + (l.relay.empty() ? relay_after_us : 100'000);
     }
   return out;
 }
@@ -86,8 +95,42 @@ prober_effects link_prober::dial_failed(const std::string& address, const std::s
       ++l.failed_dials;
       l.dial_at_us = now_us + backoff_us(l.failed_dials, now_us ^ std::hash<std::string>{}(own_));
       unreachable(l, why, out);
+    } else if (l.peer == 0 && !l.relay.empty() &&
+               address == transport::relayed_address(name, l.relay)) {
+      ++l.failed_dials;
+      l.relay_at_us = now_us + backoff_us(l.failed_dials, now_us ^ std::hash<std::string>{}(own_));
+      const auto* next = next_relay(l);
+      if (next == nullptr || l.relays_tried.count(next->name) != 0) // all have been asked
+        unreachable(l, "no relay: " + why, out);
     }
   return out;
+}
+
+// Who was tried least often; of these an agent, and the nearest.
+const transport::peer_info* link_prober::next_relay(const link& l) const {
+  const auto rank = [&](const transport::peer_info& p) {
+    const auto tried = l.relays_tried.find(p.name);
+    const auto known = links_.find(p.name);
+    const bool near = known != links_.end() && known->second.measured;
+    return std::tuple(tried == l.relays_tried.end() ? 0 : tried->second, p.name == last_relay_,
+                      near ? known->second.last.latency_us : std::numeric_limits<double>::max());
+  };
+  const transport::peer_info* best = nullptr;
+  for (const auto& [name, p] : up_)
+    if (name != l.who.name && p.relay.empty() && p.role == transport::peer_role::node &&
+        (best == nullptr || rank(p) < rank(*best)))
+      best = &p;
+  return best;
+}
+
+void link_prober::ask_relay(link& l, std::uint64_t now_us, prober_effects& out) {
+  l.relay_at_us = now_us + lost_dial_us;
+  const auto* relay = next_relay(l);
+  if (relay == nullptr)
+    return unreachable(l, "neither can dial the other, and nobody is there to relay", out);
+  l.relay = relay->name;
+  ++l.relays_tried[relay->name];
+  out.emplace_back(dial_through{relay->id, l.who.name, l.who.incarnation});
 }
 
 void link_prober::unreachable(link& l, const std::string& why, prober_effects& out) {
@@ -95,7 +138,7 @@ void link_prober::unreachable(link& l, const std::string& why, prober_effects& o
     return; // the side that dials first speaks for the pair
   l.told_unreachable = true;
   l.measured = false;
-  l.last = {l.who.name, l.kind, 0, 0, false, why};
+  l.last = {l.who.name, l.kind, 0, 0, false, why, {}};
   out.emplace_back(l.last);
 }
 
@@ -130,8 +173,10 @@ prober_effects link_prober::probe_reply(transport::peer_id peer, std::uint64_t i
 void link_prober::finish(link& l, std::uint64_t now_us, prober_effects& out) {
   const double small = static_cast<double>(l.best_small_us);
   const double big = std::max(1.0, static_cast<double>(l.best_big_us) - small);
-  link_result now{l.who.name, l.kind, small / 2, ballast_bytes * 8.0 / big / 1e3, true, {}};
-  if (l.measured && l.last.kind == l.kind) { // one round among many: a busy minute moves no plan
+  link_result now{l.who.name, l.kind, small / 2, ballast_bytes * 8.0 / big / 1e3,
+                  true,       {},     l.relay};
+  if (l.measured && l.last.kind == l.kind &&
+      l.last.relay == l.relay) { // one round among many: a busy minute moves no plan
     now.latency_us = std::midpoint(l.last.latency_us, now.latency_us);
     now.bandwidth_gbps = std::midpoint(l.last.bandwidth_gbps, now.bandwidth_gbps);
   }
@@ -150,6 +195,8 @@ prober_effects link_prober::tick(std::uint64_t now_us) {
         l.dial_at_us = now_us + lost_dial_us;
         out.emplace_back(dial_peer{l.who.address});
       }
+      if (own_ < name && now_us >= l.relay_at_us)
+        ask_relay(l, now_us, out);
       continue;
     }
     if (l.probe != 0 && now_us > l.sent_us + probe_limit_us) {

@@ -51,8 +51,8 @@ scheduler::serving_sizes sizes_of(const proto::device_report& d) {
 }
 
 member_device device_of(const proto::device_report& d) {
-  return {d.index(),         d.kind(),  d.description(),         d.memory_bytes(),
-          d.threads(),       d.speed(), d.decode_us_per_layer(), d.prefill_us_per_token_layer(),
+  return {d.index(),          d.kind(),   d.description(),         d.memory_bytes(),
+          d.threads(),        d.speed(),  d.decode_us_per_layer(), d.prefill_us_per_token_layer(),
           d.decode_us_head(), sizes_of(d)};
 }
 
@@ -205,6 +205,17 @@ membership_changes membership_state::heartbeat(transport::peer_id peer, const pr
   return out;
 }
 
+bool membership_state::apart(const std::string& a, const std::string& b) const {
+  bool told = false, reachable = false;
+  for (const auto& [from, to] : {std::pair(find(a), b), std::pair(find(b), a)})
+    if (from != nullptr)
+      if (const auto l = from->links.find(to); l != from->links.end()) {
+        told = true;
+        reachable |= l->second.reachable;
+      }
+  return told && !reachable;
+}
+
 membership_changes membership_state::link_report(transport::peer_id peer,
                                                  const proto::link_report& m, time_ms now) {
   membership_changes out;
@@ -212,17 +223,22 @@ membership_changes membership_state::link_report(transport::peer_id peer,
   if (known == nullptr || m.links_size() > most_links)
     return out;
   known->heard_ms = now;
+  std::string found;
   for (const auto& l : m.links()) {
-    if (!good_name(l.peer()) || l.kind().size() > 16 || l.detail().size() > 4096)
+    if (!good_name(l.peer()) || l.kind().size() > 16 || l.detail().size() > 4096 ||
+        l.relay().size() > 256)
       continue;
     if (!good_rate(l.latency_us()) || !good_rate(l.bandwidth_gbps()))
       continue;
-    known->links[l.peer()] = {l.kind(), l.latency_us(), l.bandwidth_gbps(),
-                              l.reachable() && l.bandwidth_gbps() > 0, l.detail()};
+    if (l.reachable() && apart(known->name, l.peer()))
+      found = known->name + " and " + l.peer() + " reach each other after all";
+    known->links[l.peer()] = {l.kind(),           l.latency_us(),
+                              l.bandwidth_gbps(), l.reachable() && l.bandwidth_gbps() > 0,
+                              l.detail(),         l.relay()};
   }
   if (known->links.size() > most_links)
     std::erase_if(known->links, [&](const auto& l) { return members_.count(l.first) == 0; });
-  out.push_back({membership_change::kind::links, known->name, known->incarnation, {}});
+  out.push_back({membership_change::kind::links, known->name, known->incarnation, found});
   return out;
 }
 
@@ -359,8 +375,7 @@ membership_state::view membership_state::plannable(time_ms now) const {
       continue;
     for (const auto& d : m.devices) {
       out.devices.push_back({name, d.index, d.memory_bytes, d.decode_us_per_layer,
-                             d.prefill_us_per_token_layer, d.decode_us_head, m.draining,
-                             d.sizes});
+                             d.prefill_us_per_token_layer, d.decode_us_head, m.draining, d.sizes});
       out.incarnations.push_back(m.incarnation);
     }
   }

@@ -49,6 +49,7 @@ struct member_link {
   double latency_us = 0, bandwidth_gbps = 0;
   bool reachable = false;
   std::string detail;
+  std::string relay; // through whom; empty: directly
 };
 
 struct member {
@@ -125,6 +126,8 @@ private:
   member* by_peer(transport::peer_id peer);
   void leave(std::string name, const std::string& why, time_ms now, membership_changes& out);
   void suspect(member& m, const std::string& why, time_ms now, membership_changes& out);
+  /// At least one of the two said that they do not reach each other, and none that they do.
+  [[nodiscard]] bool apart(const std::string& a, const std::string& b) const;
   void settle(member& m, time_ms now, membership_changes& out);
 
   membership_times times_;

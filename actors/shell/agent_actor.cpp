@@ -103,6 +103,10 @@ private:
   }
 
   void perform(agent_do::dial& x) { parts_->fabric.dial(x.address); }
+  void perform(agent_do::dial_through& x) {
+    parts_->log("event=asking_for_relay peer=" + x.name);
+    parts_->fabric.dial_through(x.relay, x.name, x.incarnation);
+  }
   void perform(agent_do::send& x) { parts_->fabric.send(x.peer, std::move(x.message)); }
   void perform(agent_do::probe& x) {
     proto::probe m;

@@ -459,6 +459,26 @@ TEST_CASE("what a node still runs of a generation that is over is released there
   CHECK(c.released_on("a", 77));
 }
 
+TEST_CASE("two that reach each other only after a while make a new plan") {
+  fake_cluster cluster;
+  cluster.unreachable = {"a:1", "b:1"};
+  cluster.add("a", {test::fake_device{.memory_mib = 90}});
+  cluster.add("b", {test::fake_device{.memory_mib = 90}});
+  cluster.add("c", {test::fake_device{.memory_mib = 200}}); // both dial it
+  cluster.run_ms(link_prober::relay_after_us / 1000 - 500);
+  REQUIRE(cluster.serving() != nullptr);
+  const auto searched = [&] {
+    return std::count_if(cluster.log.begin(), cluster.log.end(), [](const std::string& line) {
+      return line.find("event=search why=\"b and a reach each other after all") == 0;
+    });
+  };
+  CHECK(searched() == 0);
+  cluster.relays = true;
+  cluster.run_ms(5'000);
+  CHECK(searched() == 1);
+  CHECK(any_uses(cluster, "b")); // a second replica, of a and b
+}
+
 TEST_CASE("a layout by hand is carried out as given") {
   fake_cluster c;
   scheduler::manual_layout layout;

@@ -163,6 +163,7 @@ public:
   std::vector<std::string> log;
   std::vector<transport::frame> answers; // to peers that are no nodes
   std::set<std::string> unreachable;     // addresses that nobody can dial
+  bool relays = false;                   // somebody joins those who cannot dial each other
 
 private:
   struct connection {
@@ -270,6 +271,13 @@ private:
       connect(n.name, to);
     else
       carry_out(n, n.state->dial_failed(x.address, "refused", now_us));
+  }
+  void perform(fake_node& n, agent_do::dial_through& x) {
+    if (relays && nodes.count(x.name) != 0)
+      connect(n.name, x.name);
+    else
+      carry_out(n, n.state->dial_failed(transport::relayed_address(x.name, coordinator_name),
+                                        "refused", now_us));
   }
   void perform(fake_node& n, agent_do::send& x) { send(n.name, x.peer, std::move(x.message)); }
   void perform(fake_node& n, agent_do::probe& x) {
