@@ -1,3 +1,4 @@
+#include "actors/core/route_dialer.hpp"
 #include "actors/shell/clock.hpp"
 #include "actors/shell/spawn.hpp"
 #include "transport/proto/hexgen.pb.h"
@@ -8,7 +9,6 @@ namespace hexgen::actors {
 namespace {
 
 constexpr auto tick_every = std::chrono::milliseconds(50);
-constexpr std::uint64_t redial_us = 500'000;
 
 class router_shell {
 public:
@@ -29,6 +29,7 @@ public:
     if (e.peer.role != transport::peer_role::node)
       return; // clients speak to the API, not to the router
     if (e.peer.name == coordinator_name && e.what != fabric_event::kind::frame) {
+      dialer_.relay(e.what == fabric_event::kind::up ? e.peer.id : 0);
       // Running replicas go on; the next coordinator may number its tables anew.
       if (e.what != fabric_event::kind::dial_failed)
         state_->coordinator_changed(now_us());
@@ -47,7 +48,7 @@ public:
       }
       break;
     case fabric_event::kind::dial_failed:
-      dialled_.erase(e.address);
+      dialer_.dial_failed(e.address);
       break;
     case fabric_event::kind::frame:
       frame(e);
@@ -144,20 +145,14 @@ private:
     }
   }
 
-  // Replicas are reached directly: a gateway dials those that it is not connected with.
+  // Tokens never pass the coordinator's process but where it relays, and those it cannot read.
   void connect() {
-    const auto now = now_us();
-    for (const auto& r : state_->table().routes) {
-      if (r.address.empty() || peers_.count({r.node, r.incarnation}) != 0)
-        continue;
-      auto& at = dialled_[r.address];
-      if (at != 0 && now < at + redial_us)
-        continue;
-      at = now;
-      parts_->fabric.dial(r.address);
-    }
-    if (dialled_.size() > 4096)
-      dialled_.clear();
+    const auto connected = [this](const route_dialer::node& n) { return peers_.count(n) != 0; };
+    for (const auto& d : dialer_.dials(state_->table().routes, connected, now_us()))
+      if (const auto* direct = std::get_if<dial_peer>(&d))
+        parts_->fabric.dial(direct->address);
+      else if (const auto* through = std::get_if<dial_through>(&d))
+        parts_->fabric.dial_through(through->relay, through->name, through->incarnation);
   }
 
   void show() {
@@ -182,7 +177,7 @@ private:
   std::unique_ptr<router_parts> parts_;
   std::unique_ptr<router_state> state_;
   std::map<std::pair<std::string, std::uint64_t>, transport::peer_info> peers_; // name, incarnation
-  std::map<std::string, std::uint64_t> dialled_;                                // address -> when
+  route_dialer dialer_;
   std::unordered_map<ticket_id, open_call> calls_;
 };
 
