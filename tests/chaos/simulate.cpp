@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
     }
   }
   std::uint64_t bad = 0, requests = 0, refused = 0, finished = 0, moved = 0, refilled = 0,
-                faults = 0, events = 0;
+                relayed = 0, faults = 0, events = 0;
   for (const std::uint64_t first = o.seed; o.seed < first + seeds; ++o.seed) {
     const auto r = hexgen::tests::simulate(o);
     requests += r.requests;
@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
     finished += r.finished;
     moved += r.moved;
     refilled += r.refilled;
+    relayed += r.relayed;
     faults += r.faults;
     events += r.events;
     if (r.violations.empty())
@@ -75,6 +76,7 @@ int main(int argc, char** argv) {
   }
   std::cout << seeds << " seeds, " << events << " events, " << faults << " faults, " << requests
             << " requests, " << refused << " refused, " << finished << " answers, " << moved
-            << " moves, " << refilled << " refills, " << bad << " seeds with violations\n";
+            << " moves, " << refilled << " refills, " << relayed << " relayed links, " << bad
+            << " seeds with violations\n";
   return bad == 0 ? 0 : 1;
 }

@@ -17,7 +17,7 @@ actors::agent_options options_of(const std::string& name, std::uint64_t incarnat
   o.name = name;
   o.incarnation = incarnation;
   o.coordinator = actors::coordinator_name;
-  o.address = name;
+  o.address = d.port ? name : "";
   o.zone = "z";
   actors::device_options device;
   device.memory_bytes = d.memory_bytes;
@@ -45,7 +45,7 @@ simulated_agent::simulated_agent(virtual_network& net, std::string name, std::ui
                                  simulated_device device, planted_bug bug, reports tell)
     : net_(net), name_(std::move(name)), device_(device), bug_(bug), tell_(std::move(tell)),
       agent_(options_of(name_, incarnation, device)) {
-  id_ = net_.start(this, name_, incarnation, name_);
+  id_ = net_.start(this, name_, incarnation, device.port ? name_ : "");
   carry_out(agent_.start(net_.now()));
   timer(net_.chance.in(1, tick_us), [this] { tick(); });
 }
@@ -177,6 +177,8 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
   for (auto& e : effects) {
     if (auto* dial = std::get_if<act::dial>(&e)) {
       net_.dial(id_, dial->address);
+    } else if (auto* through = std::get_if<act::dial_through>(&e)) {
+      net_.dial_through(id_, through->relay, through->name, through->incarnation);
     } else if (auto* send = std::get_if<act::send>(&e)) {
       net_.send(id_, send->peer, std::move(send->message));
     } else if (auto* probe = std::get_if<act::probe>(&e)) {

@@ -31,6 +31,7 @@ struct simulated_device {
   std::uint32_t kv_blocks = 40;   // what fits beside the weights, over all generations
   time_us step_us = 2'000, load_us = 100'000;
   bool ahead = false; // a replica of it alone forms steps ahead
+  bool port = true;   // others can dial it
 };
 
 class simulated_agent final : public process {

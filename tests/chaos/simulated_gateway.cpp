@@ -4,6 +4,8 @@
 #include "tests/actors/core/fake_tokenizer.hpp"
 #include "transport/proto/hexgen.pb.h"
 
+#include <algorithm>
+
 namespace hexgen::tests {
 namespace {
 
@@ -41,8 +43,7 @@ void simulated_gateway::tick() {
   carry_out(router_.tick(net_.now()));
   if (coordinator_ == 0)
     dial(actors::coordinator_name);
-  for (const auto& r : router_.table().routes)
-    dial(r.address);
+  dial_routes();
   net_.after(id_, tick_us, [this] { tick(); });
 }
 
@@ -51,10 +52,23 @@ void simulated_gateway::dial(const std::string& address) {
     if (peer.address == address)
       return;
   auto& next = dialled_[address];
-  if (address.empty() || net_.now() < next)
+  if (net_.now() < next)
     return;
   next = net_.now() + 1'500'000;
   net_.dial(id_, address);
+}
+
+void simulated_gateway::dial_routes() {
+  const auto connected = [this](const actors::route_dialer::node& n) {
+    return std::any_of(peers_.begin(), peers_.end(), [&](const auto& p) {
+      return p.second.name == n.first && p.second.incarnation == n.second;
+    });
+  };
+  for (const auto& d : dialer_.dials(router_.table().routes, connected, net_.now()))
+    if (const auto* direct = std::get_if<actors::dial_peer>(&d))
+      net_.dial(id_, direct->address);
+    else if (const auto* through = std::get_if<actors::dial_through>(&d))
+      net_.dial_through(id_, through->relay, through->name, through->incarnation);
 }
 
 void simulated_gateway::submit(std::uint64_t ticket, actors::generation_request request) {
@@ -73,6 +87,7 @@ void simulated_gateway::on_up(const transport::peer_info& peer) {
     return;
   }
   coordinator_ = peer.id;
+  dialer_.relay(peer.id);
   router_.coordinator_changed(net_.now());
   proto::gateway_hello m;
   m.set_name("gateway");
@@ -85,6 +100,7 @@ void simulated_gateway::on_down(const transport::peer_info& peer, const std::str
   peers_.erase(peer.id);
   if (peer.id == coordinator_) {
     coordinator_ = 0;
+    dialer_.relay(0);
     router_.coordinator_changed(net_.now());
   } else if (peer.name != actors::coordinator_name) {
     carry_out(router_.node_down(peer.name, peer.incarnation, net_.now()));
@@ -93,14 +109,14 @@ void simulated_gateway::on_down(const transport::peer_info& peer, const std::str
 
 void simulated_gateway::on_dial_failed(const std::string& address, const std::string&) {
   dialled_[address] = net_.now() + 200'000;
+  dialer_.dial_failed(address);
 }
 
 void simulated_gateway::on_packet(const transport::peer_info& peer, const packet& p) {
   if (const auto* f = std::get_if<transport::frame>(&p)) {
     if (f->type == proto::ROUTING_TABLE && peer.id == coordinator_) {
       carry_out(router_.routing_table(actors::wire::decode_routing_table(f->head), net_.now()));
-      for (const auto& r : router_.table().routes)
-        dial(r.address);
+      dial_routes();
     }
   } else if (const auto* chunk = std::get_if<actors::wire::token_chunk>(&p)) {
     carry_out(router_.token_chunk(*chunk, net_.now()));

@@ -2,6 +2,7 @@
 // they see.
 #pragma once
 
+#include "actors/core/route_dialer.hpp"
 #include "actors/core/router_state.hpp"
 #include "tests/chaos/history_checker.hpp"
 #include "tests/chaos/simulated_agent.hpp"
@@ -34,6 +35,7 @@ public:
 private:
   void tick();
   void dial(const std::string& address);
+  void dial_routes();
   void carry_out(actors::router_effects effects);
   void send(const std::string& node, std::uint64_t incarnation, packet p);
 
@@ -45,6 +47,7 @@ private:
   virtual_network::process_id id_ = 0;
   std::map<transport::peer_id, transport::peer_info> peers_;
   std::map<std::string, time_us> dialled_; // address -> not again before
+  actors::route_dialer dialer_;
   transport::peer_id coordinator_ = 0;
 };
 

@@ -295,6 +295,7 @@ simulation_result world::run() {
     m->device.step_us = net_.chance.in(500, 8'000);
     m->device.load_us = net_.chance.in(5'000, 400'000);
     m->device.ahead = net_.chance.in(0, 1) == 0;
+    m->device.port = options_.seed % 4 != 1 || i > 1; // two that only dial out need a relay
     machines_.push_back(std::move(m));
   }
   start_coordinator();
@@ -339,6 +340,7 @@ simulation_result world::run() {
   for (const auto& m : machines_)
     refilled_ += m->agent ? m->agent->refilled() : 0;
   r.refilled = refilled_;
+  r.relayed = net_.relayed();
   r.faults = faults_;
   r.events = events_;
   r.virtual_ms = net_.now() / 1000;

@@ -22,6 +22,7 @@ struct simulation_result {
   std::size_t requests = 0, refused = 0, finished = 0;
   std::uint64_t moved = 0;    // resubmissions
   std::uint64_t refilled = 0; // steps of inherited blocks that a new stage computed
+  std::uint64_t relayed = 0;  // connections through a third process
   std::uint64_t faults = 0;   // that were injected
   std::uint64_t events = 0;
   std::uint64_t virtual_ms = 0;

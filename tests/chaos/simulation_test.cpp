@@ -12,7 +12,8 @@ using namespace hexgen::tests;
 namespace {
 
 struct search_result {
-  std::uint64_t requests = 0, refused = 0, finished = 0, moved = 0, refilled = 0, faults = 0;
+  std::uint64_t requests = 0, refused = 0, finished = 0, moved = 0, refilled = 0, relayed = 0,
+                faults = 0;
   std::uint64_t first_bad_seed = 0; // 0: none
   std::string violation;
 };
@@ -37,6 +38,7 @@ search_result search(std::uint64_t count, planted_bug bug, bool until_bad) {
       sum.finished += r.finished;
       sum.moved += r.moved;
       sum.refilled += r.refilled;
+      sum.relayed += r.relayed;
       sum.faults += r.faults;
       if (!r.violations.empty()) {
         found = true;
@@ -72,6 +74,7 @@ TEST_CASE("whatever fails, every accepted request streams an undisturbed run's t
   CHECK(r.faults > count);
   CHECK(r.moved > count);
   CHECK(r.refilled > count / 20);
+  CHECK(r.relayed > count / 10);
   // While nothing can serve; a tenth of the seeds' requests come then.
   CHECK(r.refused < r.requests / 6);
   CHECK(r.finished > 5 * count);

@@ -72,6 +72,14 @@ class Network:
                  f"add rule inet cut in iif lo accept\nadd rule inet cut in {source}drop\n")
         subprocess.run(["ip", "netns", "exec", f"hx{name}", "nft", "-f", "-"], input=rules, text=True, check=True)
 
+    def apart(self, one, other):
+        """Nothing passes between the two; with everybody else both go on."""
+        a, b = AGENTS[one], AGENTS[other]
+        rules = ("add table inet apart\nadd chain inet apart way { type filter hook forward priority 0; }\n"
+                 f"add rule inet apart way ip saddr {a} ip daddr {b} drop\n"
+                 f"add rule inet apart way ip saddr {b} ip daddr {a} drop\n")
+        subprocess.run(["ip", "netns", "exec", SWITCH, "nft", "-f", "-"], input=rules, text=True, check=True)
+
     def hearing(self, name):
         subprocess.run(["ip", "netns", "exec", f"hx{name}", "nft", "flush", "ruleset"], check=True)
 

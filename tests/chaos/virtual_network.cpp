@@ -50,7 +50,8 @@ virtual_network::process_id virtual_network::start(process* p, const std::string
                                                    const std::string& address) {
   const process_id id = next_process_++;
   processes_[id] = {p, name, address, incarnation, 0, {}, {}};
-  addresses_[address] = id;
+  if (!address.empty())
+    addresses_[address] = id;
   return id;
 }
 
@@ -59,18 +60,22 @@ void virtual_network::kill(process_id id) {
   if (it == processes_.end())
     return;
   const auto connections = it->second.connections;
-  if (addresses_[it->second.address] == id)
-    addresses_.erase(it->second.address);
+  if (const auto a = addresses_.find(it->second.address); a != addresses_.end() && a->second == id)
+    addresses_.erase(a);
   for (const auto c : connections) {
     auto& conn = connections_.at(c);
     const int mine = conn.sides[0].owner == id ? 0 : 1;
     conn.broken = true;
     conn.sides[mine].up = false;
     // Across a cut nobody hears it close.
-    const auto& other = conn.sides[1 - mine];
-    take_down(c, 1 - mine, is_cut(conn.sides[mine], other) ? silence_us : latency(),
-              "connection closed");
+    take_down(c, 1 - mine, is_cut(conn, 1 - mine) ? silence_us : latency(), "connection closed");
   }
+  for (auto& [c, conn] : connections_) // that it relayed
+    if (conn.relay == id && !conn.broken) {
+      conn.broken = true;
+      for (int s = 0; s < 2; ++s)
+        take_down(c, s, is_cut(conn, s) ? silence_us : latency(), "the relay closed");
+    }
   processes_.erase(id);
 }
 
@@ -87,6 +92,16 @@ void virtual_network::freeze(process_id id, time_us for_us) {
     if (h != processes_.end() && h->second.frozen_until == until)
       thaw(id);
   });
+  for (const auto& [c, conn] : connections_)
+    if (conn.relay == id && !conn.broken)
+      push(now_ + silence_us, 0, [this, c = c, id] {
+        const auto h = processes_.find(id);
+        if (h == processes_.end() || h->second.frozen_until == 0 || connections_.at(c).broken)
+          return;
+        connections_.at(c).broken = true;
+        take_down(c, 0, 1, "no heartbeat");
+        take_down(c, 1, 1, "no heartbeat");
+      });
   // Who is silent for too long is taken for dead by the other side.
   for (const auto c : it->second.connections) {
     const int other = connections_.at(c).sides[0].owner == id ? 1 : 0;
@@ -138,7 +153,40 @@ void virtual_network::dial(process_id from, const std::string& address) {
   });
 }
 
-void virtual_network::connect(process_id from, process_id to) {
+void virtual_network::dial_through(process_id from, transport::peer_id relay,
+                                   const std::string& name, std::uint64_t incarnation) {
+  push(now_ + 2 * latency(), from, [this, from, relay, name, incarnation] {
+    const auto link = connections_.find(relay / 2);
+    if (link == connections_.end() || link->second.broken || link->second.relay != 0)
+      return; // the relay went before it answered
+    const auto through = link->second.sides[1 - relay % 2].owner;
+    const auto target = std::find_if(processes_.begin(), processes_.end(), [&](const auto& p) {
+      return p.second.name == name && p.second.incarnation == incarnation;
+    });
+    const auto& r = processes_.at(through);
+    const auto knows = [&](std::uint64_t c) {
+      const auto& conn = connections_.at(c);
+      return !conn.broken && conn.relay == 0 &&
+             (conn.sides[0].owner == target->first || conn.sides[1].owner == target->first);
+    };
+    const auto cut = [&](const std::string& a, const std::string& b) {
+      return cuts_.contains({a, b}) || cuts_.contains({b, a});
+    };
+    if (target == processes_.end() ||
+        std::none_of(r.connections.begin(), r.connections.end(), knows) ||
+        cut(processes_.at(from).name, r.name) || cut(r.name, name) ||
+        r.frozen_until > now_ + dial_limit_us ||
+        target->second.frozen_until > now_ + dial_limit_us) {
+      after(from, latency(), [this, from, address = transport::relayed_address(name, r.name)] {
+        processes_.at(from).code->on_dial_failed(address, "not connected there");
+      });
+      return;
+    }
+    connect(from, target->first, through);
+  });
+}
+
+void virtual_network::connect(process_id from, process_id to, process_id relay) {
   // A second connection of the same pair replaces the first.
   const auto old = processes_.at(from).connections;
   for (const auto c : old) {
@@ -153,6 +201,9 @@ void virtual_network::connect(process_id from, process_id to) {
   }
   const std::uint64_t c = next_connection_++;
   auto& conn = connections_[c];
+  conn.relay = relay;
+  relayed_ += relay != 0 ? 1 : 0;
+  conn.relay_name = relay == 0 ? std::string() : processes_.at(relay).name;
   const process_id ids[2] = {from, to};
   for (int s = 0; s < 2; ++s) {
     const auto& other = processes_.at(ids[1 - s]);
@@ -160,7 +211,7 @@ void virtual_network::connect(process_id from, process_id to) {
     conn.sides[s].up = true;
     conn.sides[s].peer = {
         peer_number(c, s),         other.name, other.incarnation, transport::peer_role::node,
-        transport::link_kind::tls, s == 0,     other.address};
+        transport::link_kind::tls, s == 0,     other.address,     conn.relay_name};
     processes_.at(ids[s]).connections.push_back(c);
     // Nothing arrives before the news that the connection is there.
     const time_us at = now_ + latency();
@@ -184,7 +235,7 @@ bool virtual_network::send(process_id from, transport::peer_id to, packet p) {
   if (conn.broken)
     return true; // it does not know yet
   side& there = conn.sides[1 - mine];
-  if (is_cut(conn.sides[mine], there))
+  if (is_cut(conn, 1 - mine))
     there.held.push_back(std::move(p)); // sent again and again until the way is free
   else
     deliver(it->first, 1 - mine, std::move(p));
@@ -218,38 +269,46 @@ void virtual_network::take_down(std::uint64_t c, int at_side, time_us delay,
     if (s.told)
       h.code->on_down(s.peer, why);
     else if (s.peer.dialled)
-      h.code->on_dial_failed(s.peer.address, why);
+      h.code->on_dial_failed(s.peer.relay.empty()
+                                 ? s.peer.address
+                                 : transport::relayed_address(s.peer.name, s.peer.relay),
+                             why);
   });
 }
 
-bool virtual_network::is_cut(const side& from, const side& to) const {
+// On the way to that side: of a relayed connection, before the relay or behind it.
+bool virtual_network::is_cut(const connection& conn, int to_side) const {
   // A side's peer carries the other side's name.
-  return cuts_.contains({to.peer.name, from.peer.name});
+  const auto& to = conn.sides[1 - to_side].peer.name;
+  const auto& from = conn.sides[to_side].peer.name;
+  return conn.relay_name.empty()
+             ? cuts_.contains({from, to})
+             : cuts_.contains({from, conn.relay_name}) || cuts_.contains({conn.relay_name, to});
 }
 
 void virtual_network::cut(const std::string& from, const std::string& to) {
-  if (!cuts_.try_emplace({from, to}, numbers_).second)
-    return;
+  std::vector<std::pair<std::uint64_t, int>> whole; // until now
   for (const auto& [c, conn] : connections_)
     for (int s = 0; s < 2; ++s)
-      if (!conn.broken && is_cut(conn.sides[1 - s], conn.sides[s]))
-        watch_silence(c, s);
+      if (!conn.broken && !is_cut(conn, s))
+        whole.emplace_back(c, s);
+  cuts_.emplace(from, to);
+  for (const auto& [c, s] : whole)
+    if (is_cut(connections_.at(c), s))
+      watch_silence(c, s);
 }
 
 /// The side that hears nothing gives up; the other learns of it when a way back is left.
 void virtual_network::watch_silence(std::uint64_t c, int to_side) {
-  const auto& there = connections_.at(c).sides[to_side];
-  const auto key = std::pair{there.peer.name, connections_.at(c).sides[1 - to_side].peer.name};
-  const auto number = cuts_.at(key);
-  push(now_ + silence_us, 0, [this, c, to_side, key, number] {
-    const auto still = cuts_.find(key);
+  const auto silence = ++connections_.at(c).sides[to_side].silences;
+  push(now_ + silence_us, 0, [this, c, to_side, silence] {
     auto& conn = connections_.at(c);
-    if (still == cuts_.end() || still->second != number || conn.broken)
+    if (!is_cut(conn, to_side) || conn.sides[to_side].silences != silence || conn.broken)
       return;
     conn.broken = true;
     take_down(c, to_side, 1, "no heartbeat");
-    const bool way_back = !cuts_.contains({key.second, key.first});
-    take_down(c, 1 - to_side, way_back ? latency() : chance.in(1'000, 300'000), "no heartbeat");
+    take_down(c, 1 - to_side, is_cut(conn, 1 - to_side) ? chance.in(1'000, 300'000) : latency(),
+              "no heartbeat");
   });
 }
 
@@ -258,18 +317,17 @@ void virtual_network::heal(const std::string& from, const std::string& to) {
     return;
   for (auto& [c, conn] : connections_)
     for (int s = 0; s < 2; ++s) {
-      side& there = conn.sides[s];
-      if (conn.broken || there.peer.name != from || conn.sides[1 - s].peer.name != to)
+      if (conn.broken || is_cut(conn, s))
         continue;
-      for (auto& p : std::exchange(there.held, {}))
+      ++conn.sides[s].silences; // it is heard again
+      for (auto& p : std::exchange(conn.sides[s].held, {}))
         deliver(c, s, std::move(p));
     }
 }
 
 void virtual_network::heal_all() {
-  const auto all = cuts_;
-  for (const auto& [pair, number] : all)
-    heal(pair.first, pair.second);
+  for (const auto& [from, to] : std::set(cuts_))
+    heal(from, to);
 }
 
 } // namespace hexgen::tests

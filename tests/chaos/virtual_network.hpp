@@ -10,6 +10,7 @@
 #include <memory>
 #include <queue>
 #include <random>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -77,6 +78,9 @@ public:
   void thaw(process_id id);
 
   void dial(process_id from, const std::string& address);
+  /// As fabric::dial_through: the relay is a process that both ends are connected with.
+  void dial_through(process_id from, transport::peer_id relay, const std::string& name,
+                    std::uint64_t incarnation);
   /// False: no such connection any more.
   bool send(process_id from, transport::peer_id to, packet p);
 
@@ -84,6 +88,9 @@ public:
   void cut(const std::string& from, const std::string& to);
   void heal(const std::string& from, const std::string& to);
   void heal_all();
+
+  /// Connections that went through a third process.
+  [[nodiscard]] std::uint64_t relayed() const { return relayed_; }
 
   dice chance;
 
@@ -95,9 +102,12 @@ private:
     bool told = false;                // that it is up
     time_us next_arrival[2] = {0, 0}; // at the owner, by class
     std::vector<packet> held;         // for the owner, while the way to it is cut
+    std::uint64_t silences = 0;       // begun or ended
   };
   struct connection {
     side sides[2];
+    process_id relay = 0; // through which it goes; 0: directly
+    std::string relay_name;
     bool broken = false;
   };
   struct event {
@@ -119,20 +129,20 @@ private:
   };
 
   void push(time_us at, process_id owner, std::function<void()> task);
-  void connect(process_id from, process_id to);
+  void connect(process_id from, process_id to, process_id relay = 0);
   void deliver(std::uint64_t connection, int to_side, packet p);
   void take_down(std::uint64_t connection, int at_side, time_us delay, const std::string& why);
   void watch_silence(std::uint64_t connection, int to_side);
-  [[nodiscard]] bool is_cut(const side& from, const side& to) const;
+  [[nodiscard]] bool is_cut(const connection& conn, int to_side) const;
   [[nodiscard]] time_us latency();
 
   time_us now_ = 0;
-  std::uint64_t numbers_ = 0, next_process_ = 1, next_connection_ = 1;
+  std::uint64_t numbers_ = 0, next_process_ = 1, next_connection_ = 1, relayed_ = 0;
   std::priority_queue<event> events_;
   std::map<process_id, host> processes_;
   std::map<std::string, process_id> addresses_;
   std::map<std::uint64_t, connection> connections_;
-  std::map<std::pair<std::string, std::string>, std::uint64_t> cuts_; // with the cut's number
+  std::set<std::pair<std::string, std::string>> cuts_;
 };
 
 } // namespace hexgen::tests
