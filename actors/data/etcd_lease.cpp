@@ -1,49 +1,17 @@
 #include "actors/data/etcd_lease.hpp"
 
+#include "actors/core/base64.hpp"
 #include "transport/http/http_post.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstdint>
 #include <stdexcept>
-#include <string_view>
 
 namespace hexgen::actors {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::string_view digits =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-std::string to_base64(std::string_view bytes) {
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    std::uint32_t group = 0;
-    const auto n = std::min<std::size_t>(3, bytes.size() - i);
-    for (std::size_t j = 0; j < 3; ++j)
-      group = group << 8U | (j < n ? static_cast<unsigned char>(bytes[i + j]) : 0U);
-    for (std::size_t j = 0; j < 4; ++j)
-      out += j <= n ? digits[group >> (18 - 6 * j) & 63U] : '=';
-  }
-  return out;
-}
-
-std::string from_base64(std::string_view text) {
-  std::string out;
-  std::uint32_t group = 0;
-  int bits = 0;
-  for (const char c : text.substr(0, text.find('='))) {
-    const auto digit = digits.find(c);
-    if (digit == std::string_view::npos)
-      return {};
-    group = group << 6U | static_cast<std::uint32_t>(digit);
-    if ((bits += 6) >= 8)
-      out += static_cast<char>(group >> (bits -= 8) & 255U);
-  }
-  return out;
-}
 
 json ask(const transport::host_port& etcd, const std::string& what, const json& question,
          std::chrono::milliseconds limit) {
@@ -114,7 +82,7 @@ std::string etcd_lease::acquire() {
   revoke();
   id_.clear();
   const auto name = from_base64(text_at(answer, "/responses/0/response_range/kvs/0/value"));
-  return name.empty() ? "another" : name;
+  return !name || name->empty() ? "another" : *name;
 }
 
 void etcd_lease::revoke() const {

@@ -1,5 +1,7 @@
 #include "actors/openai/api_key.hpp"
 
+#include "actors/core/base64.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -27,27 +29,6 @@ bool has_scheme(std::string_view& text, std::string_view scheme) {
   return true;
 }
 
-// Stops at the first character that is not of the alphabet: padding, or nonsense.
-std::string decode_base64(std::string_view text) {
-  constexpr std::string_view alphabet =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string bytes;
-  unsigned held = 0;
-  int bits = 0;
-  for (const char c : text) {
-    const auto value = alphabet.find(c);
-    if (value == std::string_view::npos)
-      break;
-    held = (held << 6 | static_cast<unsigned>(value)) & 0xffffff;
-    bits += 6;
-    if (bits >= 8) {
-      bits -= 8;
-      bytes += static_cast<char>(held >> bits & 0xff);
-    }
-  }
-  return bytes;
-}
-
 } // namespace
 
 bool has_key(std::string_view authorization, std::string_view key, bool allow_basic) {
@@ -55,9 +36,9 @@ bool has_key(std::string_view authorization, std::string_view key, bool allow_ba
     return equal(authorization, key);
   if (!allow_basic || !has_scheme(authorization, "basic"))
     return false;
-  const auto pair = decode_base64(authorization);
-  const auto colon = pair.find(':');
-  return colon != std::string::npos && equal(std::string_view(pair).substr(colon + 1), key);
+  const auto pair = from_base64(authorization);
+  const auto colon = pair ? pair->find(':') : std::string::npos;
+  return colon != std::string::npos && equal(std::string_view(*pair).substr(colon + 1), key);
 }
 
 } // namespace hexgen::actors
