@@ -74,6 +74,7 @@ public:
     scratch_ = device_buffer<float>(
         decode_scratch_floats(gpu.max_sequences, local_.heads, config_.head_dim));
     squares_ = device_buffer<float>(widest_few_rows * h / 16);
+    make_shared_sums();
     splits_ended_ = device_buffer<unsigned>(static_cast<std::size_t>(gpu.max_sequences) *
                                             static_cast<std::size_t>(local_.kv_heads));
     HEXGEN_CUDA_CHECK(cudaMemset(splits_ended_.data(), 0, splits_ended_.bytes()));
@@ -308,6 +309,21 @@ private:
     return k_pool(layer) + static_cast<std::size_t>(blocks_) * block_values();
   }
 
+  void make_shared_sums() {
+    if (!has_broad_products())
+      return;
+    HEXGEN_CUDA_CHECK(
+        cudaDeviceGetAttribute(&sums_.blocks, cudaDevAttrMultiProcessorCount, gpu_.ordinal));
+    sums_.blocks *= 2;
+    sum_parts_ = device_buffer<float>(shared_sum_floats(sums_.blocks));
+    const int tallest =
+        std::max({2 * local_.ffn, qkv_width(), config_.hidden, part_.last ? local_.vocab : 0});
+    sums_ended_ = device_buffer<unsigned>(static_cast<std::size_t>(tallest) / 64 + 1);
+    HEXGEN_CUDA_CHECK(cudaMemset(sums_ended_.data(), 0, sums_ended_.bytes()));
+    sums_.parts = sum_parts_.data();
+    sums_.ended = sums_ended_.data();
+  }
+
   void make_rope_table() {
     const rope_table table(config_);
     const auto d = static_cast<std::size_t>(config_.head_dim);
@@ -334,7 +350,7 @@ private:
   template <class Y>
   void product(const __nv_bfloat16* x, const weight_matrix& w, Y* y, int m) {
     if (few(w, m)) {
-      skinny(x, w, y, m, {}, stream_);
+      skinny(x, w, y, m, {}, sums_, stream_);
       return;
     }
     const int n = w.rows;
@@ -354,7 +370,7 @@ private:
                 y + static_cast<std::size_t>(row) * n, deterministic_rows, n, k, n, stream_);
   }
   [[nodiscard]] bool few(const weight_matrix& w, int m) const {
-    return !gpu_.deterministic && m <= skinny_rows_max(w);
+    return !gpu_.deterministic && m <= skinny_rows_max(w, sums_);
   }
 
   /// Queues the choice of tokens from logits_ and their way to the host.
@@ -489,18 +505,19 @@ private:
         tokens, config_.hidden, stream_);
     for (int i = 0; i < part_.layers; ++i) {
       const auto& w = weights_.layers()[static_cast<std::size_t>(i)];
-      skinny(normed_.data(), w.qkv, qkv_.data(), tokens, norm, stream_);
-      attend(i, tokens, tokens, splits, 0, true, true);
+      skinny(normed_.data(), w.qkv, qkv_.data(), tokens, norm, sums_, stream_);
+      attend(i, tokens, tokens, splits, 0, true, tokens <= 8);
       skinny_add(attended_.data(), w.output,
-                 {hidden_.data(), w.ffn_norm, normed_.data(), squares_.data()}, tokens, stream_);
-      skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, norm, stream_);
+                 {hidden_.data(), w.ffn_norm, normed_.data(), squares_.data()}, tokens, sums_,
+                 stream_);
+      skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, norm, sums_, stream_);
       const float* next = i + 1 < part_.layers
                               ? weights_.layers()[static_cast<std::size_t>(i) + 1].attention_norm
                               : weights_.output_norm();
       skinny_add(activated_.data(), w.down, {hidden_.data(), next, normed_.data(), squares_.data()},
-                 tokens, stream_);
+                 tokens, sums_, stream_);
     }
-    skinny(normed_.data(), weights_.head(), logits_.data(), tokens, norm, stream_);
+    skinny(normed_.data(), weights_.head(), logits_.data(), tokens, norm, sums_, stream_);
   }
 
   /// Layers, and on the last stage the head's logits of `logit_rows` rows. `in_graph`: no kernel of
@@ -521,7 +538,7 @@ private:
       rms_norm(hidden_.data(), delta_.data(), w.ffn_norm, normed_.data(), nullptr, tokens, h,
                config_.norm_epsilon, stream_);
       if (few(w.gate_up, tokens)) {
-        skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, {}, stream_);
+        skinny_swiglu(normed_.data(), w.gate_up, activated_.data(), tokens, {}, sums_, stream_);
       } else {
         product(normed_.data(), w.gate_up, gate_up_.data(), tokens);
         swiglu(gate_up_.data(), activated_.data(), tokens, local_.ffn, stream_);
@@ -711,11 +728,12 @@ private:
   device_weights weights_;
   gemm gemm_;
   step_buffers buffers_;
-  device_buffer<float> hidden_, reduced_, rope_, scratch_, logits_, squares_;
+  device_buffer<float> hidden_, reduced_, rope_, scratch_, logits_, squares_, sum_parts_;
   device_buffer<__nv_bfloat16> normed_, delta_, qkv_, attended_, gate_up_, activated_, pool_;
   device_buffer<__nv_bfloat16> widened_; // the matrix that cuBLASLt multiplies by
   device_buffer<std::int32_t> history_, counter_;
-  device_buffer<unsigned> splits_ended_;
+  device_buffer<unsigned> splits_ended_, sums_ended_;
+  shared_sums sums_;
   pinned_buffer<float> host_hidden_, host_logits_;
   std::array<choosing, 2> choosing_;
   std::uint64_t begun_ = 0, ended_ = 0; // steps of begin_choosing()

@@ -174,7 +174,11 @@ void launch(const __nv_bfloat16* x, const W* w, const float* scales, const skinn
 
 template <sums_to TO, class Y>
 void run(const __nv_bfloat16* x, const weight_matrix& w, const skinny_ends& ends, int m,
-         cudaStream_t stream) {
+         const shared_sums& scratch, cudaStream_t stream) {
+  if (w.type == gpu_weights::bf16 && m > 8) {
+    skinny_broad(x, w, ends, TO, std::is_same_v<Y, float>, m, scratch, stream);
+    return;
+  }
   const auto outputs = static_cast<std::size_t>(TO == sums_to::swiglu ? w.rows / 2 : w.rows);
   for_tiles(w, x, ends, outputs * sizeof(Y), m,
             [&](const __nv_bfloat16* rows, const skinny_ends& at, int count) {
@@ -190,30 +194,36 @@ void run(const __nv_bfloat16* x, const weight_matrix& w, const skinny_ends& ends
 
 } // namespace
 
-int skinny_rows_max(const weight_matrix& w) {
+int skinny_rows_max(const weight_matrix& w, const shared_sums& scratch) {
   if (static_cast<int>(w.row_bytes()) % line != 0)
     return 0;
-  return w.type == gpu_weights::bf16 ? 8 : static_cast<int>(widest_few_rows);
+  if (w.type != gpu_weights::bf16)
+    return widest_few_rows;
+  return scratch.blocks > 0 && w.rows % broad_rows == 0 ? broad_inputs : 8;
+}
+
+std::size_t shared_sum_floats(int blocks) {
+  return static_cast<std::size_t>(2 * blocks) * broad_inputs * broad_rows;
 }
 
 void skinny(const __nv_bfloat16* x, const weight_matrix& w, __nv_bfloat16* y, int m,
-            const pending_norm& norm, cudaStream_t stream) {
-  run<sums_to::rows, __nv_bfloat16>(x, w, {y, norm, {}}, m, stream);
+            const pending_norm& norm, const shared_sums& scratch, cudaStream_t stream) {
+  run<sums_to::rows, __nv_bfloat16>(x, w, {y, norm, {}}, m, scratch, stream);
 }
 
 void skinny(const __nv_bfloat16* x, const weight_matrix& w, float* y, int m,
-            const pending_norm& norm, cudaStream_t stream) {
-  run<sums_to::rows, float>(x, w, {y, norm, {}}, m, stream);
+            const pending_norm& norm, const shared_sums& scratch, cudaStream_t stream) {
+  run<sums_to::rows, float>(x, w, {y, norm, {}}, m, scratch, stream);
 }
 
 void skinny_swiglu(const __nv_bfloat16* x, const weight_matrix& w, __nv_bfloat16* out, int m,
-                   const pending_norm& norm, cudaStream_t stream) {
-  run<sums_to::swiglu, __nv_bfloat16>(x, w, {out, norm, {}}, m, stream);
+                   const pending_norm& norm, const shared_sums& scratch, cudaStream_t stream) {
+  run<sums_to::swiglu, __nv_bfloat16>(x, w, {out, norm, {}}, m, scratch, stream);
 }
 
 void skinny_add(const __nv_bfloat16* x, const weight_matrix& w, const residual& to, int m,
-                cudaStream_t stream) {
-  run<sums_to::hidden, __nv_bfloat16>(x, w, {nullptr, {}, to}, m, stream);
+                const shared_sums& scratch, cudaStream_t stream) {
+  run<sums_to::hidden, __nv_bfloat16>(x, w, {nullptr, {}, to}, m, scratch, stream);
 }
 
 } // namespace hexgen::compute::cuda

@@ -153,6 +153,13 @@ void for_tiles(const weight_matrix& w, const __nv_bfloat16* x, skinny_ends ends,
   }
 }
 
+/// skinny() for bf16 matrices of a multiple of broad_rows rows, m up to broad_inputs; sm_90a.
+inline constexpr int broad_rows = 64;
+inline constexpr int broad_inputs = 16;
+void skinny_broad(const __nv_bfloat16* x, const weight_matrix& w, const skinny_ends& ends,
+                  sums_to to, bool to_float, int m, const shared_sums& scratch,
+                  cudaStream_t stream);
+
 /// skinny() for int4 matrices.
 void skinny_int4(const __nv_bfloat16* x, const weight_matrix& w, const skinny_ends& ends,
                  sums_to to, bool to_float, int m, cudaStream_t stream);

@@ -977,10 +977,10 @@ int run(int argc, char** argv) {
   if (batches.empty())
     batches = {1, 8, 32, 64, 128, 256};
   if (only.empty() || only == "check")
-    ok = check_choices() && check_ahead() && check_batches() && checks(150, {150, 37, 6, 1}) &&
+    ok = check_choices() && check_ahead() && check_batches() && checks(150, {150, 37, 13, 6, 1}) &&
          check_rounded(150, {150, 37, 20, 6, 1}) && check_deterministic();
   if (only == "racecheck")
-    ok = checks(12, {3, 1}) && check_rounded(12, {3, 1});
+    ok = checks(12, {12, 3, 1}) && check_rounded(12, {3, 1});
   for (const char* name : {"llama-2-7b", "llama-3-8b"})
     if (only.empty() || only == name)
       bench_shape(name, memory, 800, batches, mode, deterministic, weights);
