@@ -176,28 +176,30 @@ void step_batcher::add_decodes(forming& f) {
 void step_batcher::add_prefills(forming& f) {
   const int budget = prefill_budget(f);
   int used = 0;
-  std::vector<sequence*> candidates;
+  std::vector<sequence*> inside;
   for (const auto& [order, s] : running_)
     if (s->remaining() > 1 && may_join(*s))
-      candidates.push_back(s);
-  for (const auto& [order, s] : waiting_)
-    candidates.push_back(s);
-  std::inplace_merge(
-      candidates.begin(),
-      std::find_if(candidates.begin(), candidates.end(), [](sequence* s) { return !s->running; }),
-      candidates.end(), [](sequence* a, sequence* b) { return a->order < b->order; });
+      inside.push_back(s);
+  // Both in their common order. Those that wait are looked at one by one: they may be many, and few
+  // find room.
+  auto next_inside = inside.begin();
+  auto next_waiting = waiting_.begin();
   bool full = f.starved;
-  for (sequence* s : candidates) {
-    if (used >= budget)
+  while (used < budget) {
+    const bool waits = !full && next_waiting != waiting_.end();
+    if (!waits && next_inside == inside.end())
       break;
-    if (!s->running) {
-      if (full || s->blocks.size() > 0)
-        continue;
+    const bool takes_in =
+        waits && (next_inside == inside.end() || next_waiting->first < (*next_inside)->order);
+    sequence* s = takes_in ? (next_waiting++)->second : *next_inside++;
+    if (takes_in) {
       const auto outcome = start(*s, f);
       // Nobody overtakes the first one that finds no room: it would starve.
       full = outcome == started::no_room;
       if (outcome != started::yes || s->refilling)
         continue;
+    } else if (!s->running || f.has(*s)) { // preempted for one before it; taken in again
+      continue;
     }
     const int run = static_cast<int>(
         std::min<std::size_t>(s->remaining(), static_cast<std::size_t>(budget - used)));

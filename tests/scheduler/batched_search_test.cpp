@@ -1,6 +1,7 @@
 #include "scheduler/baselines.hpp"
 #include "scheduler/batch_judge.hpp"
 #include "tests/catch.hpp"
+#include "tests/sanitized.hpp"
 #include "tools/planning/batched_search.hpp"
 
 #include <cmath>
@@ -99,7 +100,7 @@ TEST_CASE("capacity is judged with all pipelines full", "[batched_search]") {
 }
 
 TEST_CASE("the batched search reaches the best shape of a homogeneous pool", "[batched_search]") {
-  const auto flags = flags_for("paper-homogeneous");
+  const auto flags = flags_for(test::sanitized ? "a100-reference" : "paper-homogeneous");
   const auto inputs = load_inputs(flags);
   solve_flags how;
   how.islands = 1;
@@ -125,7 +126,7 @@ TEST_CASE("the batched search reaches the best shape of a homogeneous pool", "[b
 }
 
 TEST_CASE("a batched search keeps to its time", "[batched_search]") {
-  const auto flags = flags_for("paper-full-price");
+  const auto flags = flags_for(test::sanitized ? "paper-half-price" : "paper-full-price");
   const auto inputs = load_inputs(flags);
   solve_flags how;
   how.iterations = 100'000'000;

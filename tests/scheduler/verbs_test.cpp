@@ -1,3 +1,4 @@
+#include "tests/sanitized.hpp"
 #include "tests/scheduler/run_planning.hpp"
 
 #include <nlohmann/json.hpp>
@@ -193,9 +194,12 @@ TEST_CASE("what-if and budget change the pool", "[verbs]") {
 }
 
 TEST_CASE("calibrated plans are judged as the engine batches", "[verbs]") {
-  const auto common = " --cluster " + cluster("paper-half-price") + model + " --workload " + root +
+  const auto pool = cluster(hexgen::test::sanitized ? "a100-reference" : "paper-half-price");
+  const auto common = " --cluster " + pool + model + " --workload " + root +
                       "/config/workloads/arena-grid.yaml --rate 12 --slo-scale 5";
-  const auto made = run("plan" + common + " --objective rate --iterations 60 --islands 1 --json");
+  const std::string search = std::string(" --objective rate --islands 1") +
+                             (hexgen::test::sanitized ? " --time-limit 3" : "");
+  const auto made = run("plan" + common + search + " --iterations 60 --json");
   REQUIRE(made.code == 0);
   const auto json = nlohmann::json::parse(made.out);
   CHECK(json["mode"] == "calibrated");
@@ -213,8 +217,7 @@ TEST_CASE("calibrated plans are judged as the engine batches", "[verbs]") {
   CHECK(again["rate_99"].get<double>() > 12);
   CHECK(again["rate_99"].get<double>() <= again["throughput_rps"].get<double>());
   // Small steps only, as for one user after the other: a plan for those serves no more.
-  const auto narrow =
-      run("plan" + common + " --objective rate --iterations 10 --islands 1 --concurrency 1 --json");
+  const auto narrow = run("plan" + common + search + " --iterations 10 --concurrency 1 --json");
   REQUIRE(narrow.code == 0);
   CHECK(nlohmann::json::parse(narrow.out)["concurrency"] == 1);
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <map>
 #include <mutex>
 
 namespace hexgen::tools {
@@ -72,6 +73,39 @@ std::vector<grouping> without_slowest(scheduler::layout_book& book, const groupi
   }
   return found;
 }
+
+/// Simulated values of one search, by what is simulated: groupings that lay out to the same
+/// pipelines are one. For a single thread.
+class remembered {
+public:
+  using key = std::vector<const scheduler::group_layout*>;
+
+  /// What identifies the grouping among those of the book.
+  static key of(scheduler::layout_book& book, const grouping& it, int most_replicas) {
+    key found;
+    for (const auto& one : choose_layouts(book, it, most_replicas))
+      found.push_back(one.layout);
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+  /// The value under that key, judged where it is not known or was given up at a higher floor.
+  template <class Judge>
+  double value(const key& what, double floor, Judge&& judge) {
+    const auto [at, fresh] = known_.try_emplace(what);
+    if (fresh || (at->second.value == -infinity && at->second.floor > floor))
+      at->second = {floor, judge()};
+    return at->second.value;
+  }
+
+  void set(const key& what, double value) { known_[what] = {-infinity, value}; }
+
+private:
+  struct judged {
+    double floor = 0, value = 0;
+  };
+  std::map<key, judged> known_;
+};
 
 /// Judges in rounds of one candidate a thread, each with what the rounds before reached as its
 /// floor, so that threads do not change the outcome. The first `always` whatever the time.
@@ -147,11 +181,24 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
                    [](const candidate& a, const candidate& b) { return a.rank < b.rank; });
   const auto proposed = candidates.size();
   judge_in_rounds(
-      candidates, how.islands, sizes.size(),
+      candidates, how.islands, 1,
       [&](const candidate& one, double floor) { return value(one.size, one.lines, floor, false); },
       [&] { return interrupted() || since() > how.seconds * judging_ends; });
   if (candidates.empty())
     return found;
+  const auto answer = [&](candidate& best) {
+    found.told.evaluations += static_cast<int>(proposed);
+    found.told.best = best.it;
+    found.told.value = best.value;
+    found.lines = std::move(best.lines);
+    found.concurrency = sizes[best.size];
+    found.costs = std::move(costs[best.size]);
+    return std::move(found);
+  };
+  if (interrupted() || since() > how.seconds) {
+    found.told.ended = "time";
+    return answer(candidates.front());
+  }
   // On from there, as the engine batches, at the sizes that came out best: which one is right
   // depends on how the search goes on, since the closed form thinks of one size for all.
   std::vector<std::size_t> chosen;
@@ -196,8 +243,15 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
         std::fprintf(stderr, "  %6.2f s  steps of %d, step %d: %.6g\n", since(), sizes[size], step,
                      reached);
       };
+    remembered known;
+    for (const auto& one : candidates)
+      if (one.size == size)
+        known.set(remembered::of(book, one.it, how.replicas), one.value);
     mine.judge = [&](const grouping& it, double floor, bool fresh) {
-      return value(size, place_grouping(book, it, how.replicas), floor, fresh);
+      const auto judge = [&] {
+        return value(size, place_grouping(book, it, how.replicas), floor, fresh);
+      };
+      return fresh ? judge() : known.value(remembered::of(book, it, how.replicas), floor, judge);
     };
     refined[i] = search_groups(book, inputs.workload, mine);
     placed[i] = place_grouping(book, refined[i].best, how.replicas);
@@ -220,14 +274,8 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
       [&] { return interrupted() || since() > how.seconds; });
   if (finals.empty()) // on the long stream none keeps its deadline
     finals.push_back(std::move(candidates.front()));
-  auto& best = finals.front();
-  found.told.evaluations += static_cast<int>(proposed + judged);
-  found.told.best = best.it;
-  found.told.value = best.value;
-  found.lines = std::move(best.lines);
-  found.concurrency = sizes[best.size];
-  found.costs = std::move(costs[best.size]);
-  return found;
+  found.told.evaluations += static_cast<int>(judged);
+  return answer(finals.front());
 }
 
 } // namespace hexgen::tools
