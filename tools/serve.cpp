@@ -20,7 +20,7 @@ struct serve_flags {
   std::vector<std::string> devices, cors;
   int port = 8000, fabric_port = 7600;
   std::string max_len = "0", kv_tokens = "2048", speculate = "off";
-  std::string etcd, etcd_key = "hexgen/coordinator";
+  std::string etcd, etcd_key = "hexgen/coordinator", etcd_ca, etcd_identity;
   int max_step_tokens = 0, max_running = 0; // 0: by this machine's devices
   int max_queued = 1024, max_replicas = 0, concurrency = 1;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
@@ -128,6 +128,7 @@ int serve(serve_flags f) {
   o.journal = f.journal;
   o.etcd = f.etcd;
   o.etcd_key = f.etcd_key;
+  o.etcd_files = {f.etcd_ca, f.etcd_identity};
   o.recovery_wait = std::chrono::milliseconds(static_cast<std::int64_t>(f.recovery_s * 1000));
   f.fabric.fill(o.fabric);
   o.fabric.name = actors::coordinator_name;
@@ -258,8 +259,13 @@ void add_serve(CLI::App& app, action& chosen) {
       ->check(CLI::Range(0, 3600000));
   env(verb->add_option("--journal", f->journal, journal_help));
   env(verb->add_option("--etcd", f->etcd,
-                       "HOST:PORT of an etcd: be the coordinator only while holding a lease there, "
-                       "and stand by until then"));
+                       "HOST:PORT or https://HOST:PORT of an etcd: be the coordinator only while "
+                       "holding a lease there, and stand by until then"));
+  env(verb->add_option("--etcd-ca", f->etcd_ca,
+                       "PEM file of those whose certificates https:// trusts (default: the "
+                       "system's)"));
+  env(verb->add_option("--etcd-identity", f->etcd_identity,
+                       "PEM file with a certificate and its key, where etcd asks for one"));
   env(verb->add_option("--etcd-key", f->etcd_key, "The lease's key, one for each cluster"));
   env(verb->add_option("--recovery-wait", f->recovery_s,
                        "Seconds that an answer that has begun waits for devices to go on with"))

@@ -1,7 +1,6 @@
 #include "actors/data/etcd_lease.hpp"
 
 #include "actors/core/base64.hpp"
-#include "transport/http/http_post.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -13,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-json ask(const transport::host_port& etcd, const std::string& what, const json& question,
+json ask(const transport::http_peer& etcd, const std::string& what, const json& question,
          std::chrono::milliseconds limit) {
   try {
     return json::parse(transport::http_post(etcd, "/v3/" + what, question.dump(), limit));
@@ -32,7 +31,7 @@ std::string text_at(const json& of, const std::string& where) {
 
 } // namespace
 
-etcd_lease::etcd_lease(transport::host_port etcd, std::string key, std::string who,
+etcd_lease::etcd_lease(transport::http_peer etcd, std::string key, std::string who,
                        std::chrono::milliseconds time)
     : etcd_(std::move(etcd)), key_(std::move(key)), who_(std::move(who)), time_(time) {}
 

@@ -1,7 +1,7 @@
 // Who of several may be the coordinator: a lease in the operator's etcd.
 #pragma once
 
-#include "transport/address.hpp"
+#include "transport/http/http_post.hpp"
 
 #include <chrono>
 #include <condition_variable>
@@ -17,7 +17,7 @@ namespace hexgen::actors {
 class etcd_lease {
 public:
   /// `who`: what others read of the holder.
-  etcd_lease(transport::host_port etcd, std::string key, std::string who,
+  etcd_lease(transport::http_peer etcd, std::string key, std::string who,
              std::chrono::milliseconds time = std::chrono::seconds(3));
   /// Gives it back, so that another has it at once.
   ~etcd_lease();
@@ -36,7 +36,7 @@ private:
   void revoke() const;
   [[nodiscard]] bool renew() const;
 
-  const transport::host_port etcd_;
+  const transport::http_peer etcd_;
   const std::string key_, who_;
   const std::chrono::milliseconds time_;
   std::string id_; // of the lease; empty: none

@@ -42,6 +42,14 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
+transport::http_peer etcd_of(const serve_process_options& o) {
+  try {
+    return transport::http_peer::of(o.etcd, o.etcd_files);
+  } catch (const std::runtime_error& e) {
+    throw std::runtime_error(std::string("--etcd: ") + e.what());
+  }
+}
+
 /// Until this process may be the coordinator; false: a signal came first.
 bool wait_for_turn(etcd_lease& lease, stop_signal& stop, const event_log& log) {
   std::string told;
@@ -75,12 +83,9 @@ int run_serve(serve_process_options o, stop_signal& stop) {
                         static_cast<int>(o.coordinator.settings.max_sequence), o.chat_template);
   std::optional<etcd_lease> lease; // ends last: nobody takes over from who still speaks
   if (!o.etcd.empty()) {
-    transport::host_port at;
-    if (!transport::parse_address(o.etcd, at))
-      throw std::runtime_error("--etcd: '" + o.etcd + "' is not HOST:PORT");
     const auto own = transport::format_address(o.fabric.listen_host,
                                                static_cast<std::uint16_t>(o.fabric.listen_port));
-    lease.emplace(at, o.etcd_key, own);
+    lease.emplace(etcd_of(o), o.etcd_key, own);
     if (!wait_for_turn(*lease, stop, log))
       return 0;
   }

@@ -4,6 +4,7 @@
 #include "actors/core/coordinator_state.hpp"
 #include "actors/shell/stop_signal.hpp"
 #include "transport/fabric.hpp"
+#include "transport/http/http_post.hpp"
 #include "transport/http/http_server.hpp"
 
 #include <chrono>
@@ -23,7 +24,9 @@ struct serve_process_options {
   int kv_tokens = 2048;            // positions that a replica must hold at least
   coordinator_options coordinator; // model, shape and goal are filled in here
   std::chrono::milliseconds shutdown_timeout{30'000};
-  std::string etcd; // host:port: coordinator only while it holds the lease there; empty: at once
+  /// http_peer::of: coordinator only while it holds the lease there; empty: at once.
+  std::string etcd;
+  transport::http_peer::tls_files etcd_files;
   std::string etcd_key; // of the lease
   std::string journal;  // folder of streamed answers; empty: none are kept
   std::chrono::milliseconds recovery_wait{300'000}; // of answers that have begun

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import unittest
 import urllib.request
@@ -28,24 +29,59 @@ def free_port():
 
 @unittest.skipUnless(ETCD, "etcd-server is not installed")
 class Standby(unittest.TestCase):
-    def start_etcd(self, folder):
+    def start_etcd(self, folder, files=None):
+        """`files`: (certificate, key), for TLS, where clients must show the same certificate."""
         client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        trust, flags = None, []
+        if files:
+            client = client.replace("http:", "https:")
+            flags = ["--cert-file", files[0], "--key-file", files[1], "--client-cert-auth", "--trusted-ca-file", files[0]]
+            trust = ssl.create_default_context(cafile=files[0])
+            trust.load_cert_chain(*files)
         log = open(pathlib.Path(folder, "etcd.log"), "wb")
         self.addCleanup(log.close)
         etcd = subprocess.Popen([ETCD, "--data-dir", f"{folder}/etcd", "--listen-client-urls", client,
                                  "--advertise-client-urls", client, "--listen-peer-urls", peer,
-                                 "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"],
+                                 "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}", *flags],
                                 stdout=log, stderr=log)
         self.addCleanup(etcd.wait)
         self.addCleanup(etcd.kill)
 
         def healthy():
             try:
-                return json.load(urllib.request.urlopen(client + "/health", timeout=1))["health"] == "true"
+                return json.load(urllib.request.urlopen(client + "/health", timeout=1, context=trust))["health"] == "true"
             except OSError:
                 return False
         harness.wait_for(healthy, 30, "etcd")
         return etcd, client.removeprefix("http://")
+
+    def certificate(self, folder, name):
+        """A key and a certificate for 127.0.0.1 that vouches for itself."""
+        files = [f"{folder}/{name}.{what}" for what in ("crt", "key")]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-days", "1", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+        return files
+
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+    def test_etcd_in_tls(self):
+        cluster = harness.Cluster(agents=(), ready=False)
+        cluster.start()
+        self.addCleanup(cluster.stop)
+        ours, other = (self.certificate(cluster.folder, name) for name in ("ours", "other"))
+        _, etcd = self.start_etcd(cluster.folder, ours)
+        both = {}
+        for name, (certificate, key) in {"ours": ours, "other": other}.items():
+            both[name] = pathlib.Path(cluster.folder, f"{name}.pem")
+            both[name].write_bytes(b"".join(pathlib.Path(f).read_bytes() for f in (certificate, key)))
+        for name, flags, says in (
+                ("unknown", ("--etcd-identity", both["ours"]), "certificate verify failed"),
+                ("another", ("--etcd-ca", other[0], "--etcd-identity", both["ours"]), "certificate verify failed"),
+                ("stranger", ("--etcd-ca", ours[0], "--etcd-identity", both["other"]), "standing by: etcd"),
+                ("right", ("--etcd-ca", ours[0], "--etcd-identity", both["ours"]), "event=lease_acquired")):
+            serve = self.serve(cluster, name, free_port(), etcd, *map(str, flags))
+            harness.wait_for(lambda: says in serve.text(), 30, serve.tail)
+            self.assertEqual("lease_acquired" in serve.text(), name == "right")
 
     def start(self):
         cluster = harness.Cluster(agents=(), ready=False)
@@ -70,9 +106,9 @@ class Standby(unittest.TestCase):
         cluster.serve = self.serves[0]
         return cluster, etcd
 
-    def serve(self, cluster, name, port, etcd):
+    def serve(self, cluster, name, port, etcd, *flags):
         return cluster.run(name, "serve", harness.model(), "--served-model-name", "smollm2", "--device", "none",
-                           "--port", "0", "--fabric-port", str(port), "--etcd", etcd)
+                           "--port", "0", "--fabric-port", str(port), "--etcd", etcd, *flags)
 
     def test_the_standby_takes_over(self):
         cluster, etcd = self.start()

@@ -26,7 +26,9 @@ public:
           reply.body = answer(r.path, json::parse(r.body));
           to->send(reply);
         }) {}
-  [[nodiscard]] transport::host_port address() const { return {"127.0.0.1", server_.port()}; }
+  [[nodiscard]] transport::http_peer address() const {
+    return transport::http_peer({"127.0.0.1", server_.port()});
+  }
   void set(std::string nonsense_instead) {
     const std::lock_guard guard(mutex_);
     nonsense_ = std::move(nonsense_instead);
