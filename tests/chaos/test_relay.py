@@ -7,7 +7,7 @@ import unittest
 import clients
 import harness
 from test_faults import View
-from test_partitions import DEVICE, HOST, Network, permitted
+from test_partitions import DEVICE, HOST, Network, only_long, permitted
 
 ONLY_DIALS = ("--fabric-host", "none")
 # The answer that the reference gives without a doubt (no margin below 0.1) for longest.
@@ -104,18 +104,25 @@ class Relay(unittest.TestCase):
         harness.wait_for(lambda: view.get("/health").status == 200, harness.START_S, cluster.tails)
         self.check_golden(view.inner)
 
-    def test_an_agent_relays_and_dies_and_then_the_coordinator_does(self):
+    def loses_its_relay(self, fault):
         cluster = self.pipeline({"a3": ("--fabric-host", "10.77.13.2"), "a1": ONLY_DIALS, "a2": ONLY_DIALS})
         self.wait_relay(cluster, "a3")
         self.check_golden(cluster)
 
-        def kill():
-            cluster.agent("a3").signal(signal.SIGKILL)
+        def lose():
+            cluster.agent("a3").signal(fault)
             del self.flags["a3"]
             self.wait_relay(cluster, "coordinator")
             self.full(cluster)
 
-        self.under_load(cluster, kill)
+        self.under_load(cluster, lose)
+
+    def test_an_agent_relays_and_dies_and_the_coordinator_takes_over(self):
+        self.loses_its_relay(signal.SIGKILL)
+
+    @only_long
+    def test_an_agent_relays_and_freezes_and_the_coordinator_takes_over(self):
+        self.loses_its_relay(signal.SIGSTOP)
 
     def test_two_that_listen_where_the_other_cannot_dial_are_relayed_too(self):
         cluster = self.pipeline({"a1": ("--fabric-host", "10.77.11.2"), "a2": ("--fabric-host", "10.77.12.2")})
