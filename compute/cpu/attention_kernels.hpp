@@ -77,6 +77,7 @@ struct block_scores {
     typename L::f of[Q];
   };
   const std::byte* keys;
+  const std::byte* values; // of the same block: read ahead
   const float (*query)[most_head_dim];
   int padded;
   std::size_t element;
@@ -86,7 +87,9 @@ struct block_scores {
     for (int q = 0; q < Q; ++q)
       out.of[q] = L::set(0);
     for (int d = l; d < padded; d += 16) {
-      const auto k = load_kv<L, Type>(keys + static_cast<std::size_t>(d) * block_tokens * element);
+      const std::size_t at = static_cast<std::size_t>(d) * block_tokens * element;
+      const auto k = load_kv<L, Type>(keys + at);
+      __builtin_prefetch(values + at);
       for (int q = 0; q < Q; ++q)
         out.of[q] = L::fma(L::set(query[q][d]), k, out.of[q]);
     }
@@ -106,6 +109,37 @@ struct block_scores {
     }
   }
 };
+
+/// Adds a block's values to the sums of Q queries, Lanes times 16 dimensions from `d`. The keys of
+/// the `next` block are as large and read ahead.
+template <class L, kv_type Type, int Q, int Lanes>
+[[gnu::always_inline]] inline void
+add_values(const std::byte* values, const std::byte* next, int padded, int d, int count,
+           const float (&weights)[Q][block_tokens], const float (&fades)[16],
+           float (&sums)[Q][most_head_dim]) {
+  constexpr std::size_t element = Type == kv_type::f32 ? 4 : Type == kv_type::q8 ? 1 : 2;
+  typename L::f sum[Q][Lanes];
+  for (int q = 0; q < Q; ++q)
+    for (int l = 0; l < Lanes; ++l)
+      sum[q][l] = L::mul(L::load(sums[q] + d + 16 * l), L::set(fades[q]));
+  std::size_t at = static_cast<std::size_t>(d) * element;
+  const std::size_t step = static_cast<std::size_t>(padded) * element;
+  for (int j = 0; j < count; ++j, at += step) {
+    typename L::f v[Lanes];
+    for (int l = 0; l < Lanes; ++l) {
+      v[l] = load_kv<L, Type>(values + at + 16 * l * element);
+      __builtin_prefetch(next + at + 16 * l * element);
+    }
+    for (int q = 0; q < Q; ++q) {
+      const auto w = L::set(weights[q][j]);
+      for (int l = 0; l < Lanes; ++l)
+        sum[q][l] = L::fma(w, v[l], sum[q][l]);
+    }
+  }
+  for (int q = 0; q < Q; ++q)
+    for (int l = 0; l < Lanes; ++l)
+      L::store(sums[q] + d + 16 * l, sum[q][l]);
+}
 
 template <class L, kv_type Type, int Q>
 void attend_heads(const kv_layout& layout, const attention& a, int first_head) {
@@ -131,40 +165,36 @@ void attend_heads(const kv_layout& layout, const attention& a, int first_head) {
     const std::byte* block = a.pool + a.blocks[begin / block_tokens] * a.block_stride;
     const std::byte* values = block + layout.values_offset();
     const auto* scales = reinterpret_cast<const float*>(block + layout.scales_offset());
-    const block_scores<L, Type, Q> keys{block, query, padded, element};
-    const auto scores = keys.template tree<1>(0);
-    typename L::f fade[Q]; // what the blocks before weigh after this block's maximum
+    const std::byte* next = count == block_tokens && begin + block_tokens < a.positions
+                                ? a.pool + a.blocks[begin / block_tokens + 1] * a.block_stride
+                                : block;
+    const block_scores<L, Type, Q> keys{block, values, query, padded, element};
+    auto scores = keys.template tree<1>(0);
+    alignas(64) float fades[16] = {}; // what the blocks before weigh after this block's maximum
     for (int q = 0; q < Q; ++q) {
-      auto s = scores.of[q];
+      auto& s = scores.of[q];
       if constexpr (Type == kv_type::q8)
         s = L::mul(s, L::load(scales));
       s = L::first(s, count, -__builtin_inff());
       const float largest = L::largest(s);
       const float now = largest > top[q] ? largest : top[q];
-      const auto w = L::first(exponential<L>(L::sub(s, L::set(now))), count, 0);
-      fade[q] = exponential<L>(L::set(top[q] - now));
+      fades[q] = top[q] - now;
       top[q] = now;
-      float faded[16];
-      L::store(faded, fade[q]);
-      total[q] = __builtin_fmaf(total[q], faded[0], L::sum(w));
+    }
+    L::store(fades, exponential<L>(L::load(fades)));
+    for (int q = 0; q < Q; ++q) {
+      const auto w = L::first(exponential<L>(L::sub(scores.of[q], L::set(top[q]))), count, 0);
+      total[q] = __builtin_fmaf(total[q], fades[q], L::sum(w));
       if constexpr (Type == kv_type::q8)
         L::store(weights[q], L::mul(w, L::first(L::load(scales + block_tokens), count, 0)));
       else
         L::store(weights[q], w);
     }
-    for (int d = 0; d < padded; d += 16) {
-      typename L::f sum[Q];
-      for (int q = 0; q < Q; ++q)
-        sum[q] = L::mul(L::load(sums[q] + d), fade[q]);
-      for (int j = 0; j < count; ++j) {
-        const auto v =
-            load_kv<L, Type>(values + (static_cast<std::size_t>(j) * padded + d) * element);
-        for (int q = 0; q < Q; ++q)
-          sum[q] = L::fma(L::set(weights[q][j]), v, sum[q]);
-      }
-      for (int q = 0; q < Q; ++q)
-        L::store(sums[q] + d, sum[q]);
-    }
+    int d = 0;
+    for (; padded - d >= 16 * L::value_lanes; d += 16 * L::value_lanes)
+      add_values<L, Type, Q, L::value_lanes>(values, next, padded, d, count, weights, fades, sums);
+    for (; d < padded; d += 16)
+      add_values<L, Type, Q, 1>(values, next, padded, d, count, weights, fades, sums);
   }
   for (int q = 0; q < Q; ++q)
     for (int d = 0; d < n; d += 16)

@@ -13,6 +13,7 @@ struct lanes_avx2 {
   struct f {
     __m256 a, b; // lanes 0-7, 8-15
   };
+  static constexpr int value_lanes = 1; // that attention sums side by side in registers
 
   static f set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
   static f load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }

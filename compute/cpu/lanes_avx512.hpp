@@ -11,6 +11,7 @@ namespace {
 
 struct lanes_avx512 {
   using f = __m512;
+  static constexpr int value_lanes = 4; // that attention sums side by side in registers
 
   static f set(float x) { return _mm512_set1_ps(x); }
   static f load(const float* p) { return _mm512_loadu_ps(p); }

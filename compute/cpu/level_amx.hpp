@@ -16,78 +16,94 @@ struct alignas(64) tile_config {
   std::uint8_t rows[16] = {};
 };
 
-/// Tiles 0 and 1: sums of the high and the low plane. 2 and 3: their codes, 32 columns each, and 4:
-/// the weights they meet. 5, 6 and 7: the same for 16 columns.
-constexpr tile_config tile_shapes = [] {
+/// Tiles 0 to 3: two pairs of sums, of the high and the low plane. 4 and 5: the planes' codes, and
+/// 6 and 7: the weights they meet, `columns` of them.
+constexpr tile_config tile_shapes(int columns) {
   tile_config c;
-  constexpr std::uint16_t row_bytes[8] = {64, 64, 32, 32, 64, 16, 16, 64};
-  constexpr std::uint8_t rows[8] = {16, 16, 16, 16, 8, 16, 16, 4};
   for (int i = 0; i < 8; ++i) {
-    c.row_bytes[i] = row_bytes[i];
-    c.rows[i] = rows[i];
+    c.row_bytes[i] = static_cast<std::uint16_t>(i == 4 || i == 5 ? columns : 64);
+    c.rows[i] = static_cast<std::uint8_t>(i < 6 ? 16 : columns / 4);
   }
   return c;
-}();
+}
 
 struct level_amx : level_vnni {
-  /// The calling thread's tiles are set up while this lives.
+  /// The calling thread's tiles are set up for products over 32 columns (16: half a block) while
+  /// this lives.
   struct tile_session {
-    tile_session() { _tile_loadconfig(&tile_shapes); }
+    explicit tile_session(bool halves) {
+      static constexpr tile_config whole = tile_shapes(32);
+      static constexpr tile_config half = tile_shapes(16);
+      _tile_loadconfig(halves ? &half : &whole);
+    }
     ~tile_session() { _tile_release(); }
     tile_session(const tile_session&) = delete;
     tile_session& operator=(const tile_session&) = delete;
   };
 
+  /// The dots of 16 tokens with 16 rows, by plane.
+  struct tile_dots {
+    alignas(64) std::int32_t high[tile_tokens][lane_rows];
+    alignas(64) std::int32_t low[tile_tokens][lane_rows];
+
+    [[nodiscard]] ints of(int token) const {
+      return _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(high[token]), 8),
+                              _mm512_load_si512(low[token]));
+    }
+  };
+
   /// One block's weights where tiles can be loaded from.
   template <code_kind Kind>
-  struct tile_codes {
-    explicit tile_codes(const std::byte* p) : words(Kind == code_kind::byte ? p : buffer) {
-      if constexpr (Kind != code_kind::byte) {
-        __m512i unpacked[8];
-        load_bytes<Kind>(p, unpacked);
+  static const std::byte* tile_words(const std::byte* p, std::byte* buffer) {
+    if constexpr (Kind == code_kind::byte)
+      return p;
+    __m512i words[8];
+    load_bytes<Kind>(p, words);
 #pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j)
-          _mm512_store_si512(buffer + 64 * j, unpacked[j]);
-      }
-    }
-    tile_codes(const tile_codes&) = delete;
-    tile_codes& operator=(const tile_codes&) = delete;
+    for (int j = 0; j < 8; ++j)
+      _mm512_store_si512(buffer + 64 * j, words[j]);
+    return buffer;
+  }
 
-    /// The dots of 16 tokens, whose codes lie side by side from `x`, over words [Begin, End).
-    template <int Begin, int End>
-    void dots(const std::byte* x, ints (&out)[tile_tokens]) const {
-      constexpr int columns = 4 * Begin;
-      alignas(64) std::int32_t high[tile_tokens][lane_rows], low[tile_tokens][lane_rows];
-      // The loads below do not tell the compiler what they read.
-      asm volatile("" ::: "memory");
-      _tile_zero(0);
-      _tile_zero(1);
-      if constexpr (End - Begin == 8) {
-        _tile_loadd(2, x + columns, block_code_bytes);
-        _tile_loadd(3, x + 32 + columns, block_code_bytes);
-        _tile_loadd(4, words + 64 * Begin, 64);
-        _tile_dpbsud(0, 2, 4);
-        _tile_dpbsud(1, 3, 4);
-      } else {
-        static_assert(End - Begin == 4);
-        _tile_loadd(5, x + columns, block_code_bytes);
-        _tile_loadd(6, x + 32 + columns, block_code_bytes);
-        _tile_loadd(7, words + 64 * Begin, 64);
-        _tile_dpbsud(0, 5, 7);
-        _tile_dpbsud(1, 6, 7);
-      }
-      _tile_stored(0, high, 64);
-      _tile_stored(1, low, 64);
-      asm volatile("" ::: "memory");
-#pragma GCC unroll 16
-      for (int t = 0; t < tile_tokens; ++t)
-        out[t] = _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(high[t]), 8),
-                                  _mm512_load_si512(low[t]));
-    }
+  /// `x`: where the columns begin in the first token's codes, those of the others lie side by side.
+  /// What is to be done with `out` should come a block later: the unit's answer takes that long.
+  template <int Pair>
+  static void multiply_tile(const std::byte* x, const std::byte* words, tile_dots& out) {
+    load_tile<6 + Pair, 8>(words);
+    load_tile<4, 16>(x);
+    zero_tile<2 * Pair>();
+    multiply_tile<2 * Pair, 4, 6 + Pair>();
+    load_tile<5, 16>(x + 32);
+    zero_tile<2 * Pair + 1>();
+    multiply_tile<2 * Pair + 1, 5, 6 + Pair>();
+    store_tile<2 * Pair>(out.high);
+    store_tile<2 * Pair + 1>(out.low);
+  }
 
-    const std::byte* words;
-    alignas(64) std::byte buffer[Kind == code_kind::byte ? 64 : 512];
-  };
+private:
+  // The compiler's own calls say either nothing of the memory they read or that all memory may have
+  // changed, which would send the sums to memory at each of them.
+  static constexpr std::int64_t row_step = 64; // bytes
+  static_assert(row_step == block_code_bytes);
+  template <int Tile, int Rows>
+  static void load_tile(const std::byte* from) {
+    using bytes = std::byte[Rows * row_step];
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2"
+                 :
+                 : "r"(from), "r"(row_step), "i"(Tile), "m"(*reinterpret_cast<const bytes*>(from)));
+  }
+  template <int Tile>
+  static void store_tile(std::int32_t (&to)[tile_tokens][lane_rows]) {
+    asm volatile("tilestored %%tmm%c3, (%1,%2,1)" : "=m"(to) : "r"(&to), "r"(row_step), "i"(Tile));
+  }
+  template <int Tile>
+  static void zero_tile() {
+    asm volatile("tilezero %%tmm%c0" ::"i"(Tile));
+  }
+  template <int Sums, int Codes, int Weights>
+  static void multiply_tile() {
+    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sums), "i"(Codes), "i"(Weights));
+  }
 };
 
 } // namespace

@@ -4,6 +4,9 @@
 
 #include "compute/cpu/product_kernels.hpp"
 
+#include <algorithm>
+#include <utility>
+
 namespace hexgen::compute {
 namespace {
 
@@ -25,6 +28,7 @@ struct block_scales {
   typename L::f scale;
   typename L::f second; // minimum, or the scale of columns 16-31
 
+  block_scales() = default;
   explicit block_scales(const std::byte* p) {
     constexpr std::size_t halves = lane_rows * 2;
     scale = L::load_half(p);
@@ -47,60 +51,167 @@ struct quantised_product {
   template <int Tokens>
   static void leaf(const product& p, const std::byte* group, int token, leaf_columns columns,
                    typename L::f (&sums)[Tokens]) {
-    constexpr std::size_t code_step =
-        lane_rows * block_columns / (Codes == code_kind::byte ? 1 : 2);
-    const std::size_t scale_step = scale_bytes_of();
     const auto first = static_cast<std::size_t>(columns.begin / block_columns);
     const auto last = static_cast<std::size_t>(columns.end / block_columns);
-    const std::size_t row = block_index(token, 0, p.inputs.blocks);
-    const std::byte* codes = p.inputs.codes + row * block_code_bytes;
-    const block_meta* meta = p.inputs.meta + row;
-    const std::byte* group_scales = group + p.weights.scales_offset;
-    const int zero = p.weights.zero;
+    if constexpr (Tokens >= tile_tokens && has_tiles)
+      return add_tiles(p, group, token, first, last, sums);
     for (int t = 0; t < Tokens; ++t)
       sums[t] = L::set(0);
+    const operands of(p, group, token);
     for (std::size_t b = first; b < last; ++b) {
-      const scales s(group_scales + scale_step * b);
-      const std::byte* ahead = group + read_ahead_bytes + (code_step + scale_step) * b;
-      for (std::size_t line = 0; line < code_step + scale_step; line += 64)
-        __builtin_prefetch(ahead + line);
-      const std::byte* x = codes + b * tile_tokens * block_code_bytes;
-      const block_meta* m = meta + b * tile_tokens;
-      if constexpr (Tokens == tile_tokens && has_tiles) {
-        const typename L::template tile_codes<Codes> weights(group + code_step * b);
-        typename L::ints head[Tokens], tail[Tokens];
-        if constexpr (scales::two_halves) {
-          weights.template dots<0, 4>(x, head);
-          weights.template dots<4, 8>(x, tail);
-        } else {
-          weights.template dots<0, 8>(x, head);
-        }
+      const scales s(of.scales(b));
+      of.fetch_ahead(b);
+      const block_meta* m = of.meta(b);
+      const typename L::template codes<Codes> weights(of.weights(b));
 #pragma GCC unroll 16
-        for (int t = 0; t < Tokens; ++t)
-          add_block(s, m[t], zero, head[t], tail[t], sums[t]);
-      } else {
-        const typename L::template codes<Codes> weights(group + code_step * b);
-#pragma GCC unroll 16
-        for (int t = 0; t < Tokens; ++t) {
-          const std::byte* at = x + static_cast<std::size_t>(t) * block_code_bytes;
-          if constexpr (scales::two_halves)
-            add_block(s, m[t], zero, weights.template dot<0, 4>(at), weights.template dot<4, 8>(at),
-                      sums[t]);
-          else
-            add_block(s, m[t], zero, weights.template dot<0, 8>(at), typename L::ints(), sums[t]);
-        }
+      for (int t = 0; t < Tokens; ++t) {
+        const std::byte* at = of.inputs(b) + static_cast<std::size_t>(t) * block_code_bytes;
+        if constexpr (scales::two_halves)
+          add_block(s, m[t], p.weights.zero, weights.template dot<0, 4>(at),
+                    weights.template dot<4, 8>(at), sums[t]);
+        else
+          add_block(s, m[t], p.weights.zero, weights.template dot<0, 8>(at), typename L::ints(),
+                    sums[t]);
       }
     }
   }
 
 private:
   static constexpr bool has_tiles = requires {
-    typename L::template tile_codes<Codes>;
+    typename L::tile_dots;
+  };
+
+  /// Where a block's things lie.
+  class operands {
+  public:
+    operands(const product& p, const std::byte* group, int token)
+        : weights_(group), scales_(group + p.weights.scales_offset) {
+      const std::size_t row = block_index(token, 0, p.inputs.blocks);
+      inputs_ = p.inputs.codes + row * block_code_bytes;
+      meta_ = p.inputs.meta + row;
+    }
+    [[nodiscard]] const std::byte* weights(std::size_t b) const { return weights_ + code_step * b; }
+    [[nodiscard]] const std::byte* scales(std::size_t b) const { return scales_ + scale_step * b; }
+    [[nodiscard]] const std::byte* inputs(std::size_t b) const {
+      return inputs_ + b * tile_tokens * block_code_bytes;
+    }
+    [[nodiscard]] const block_meta* meta(std::size_t b) const { return meta_ + b * tile_tokens; }
+    void fetch_ahead(std::size_t b) const {
+      const std::byte* ahead = weights_ + read_ahead_bytes + (code_step + scale_step) * b;
+      for (std::size_t line = 0; line < code_step + scale_step; line += 64)
+        __builtin_prefetch(ahead + line);
+    }
+
+  private:
+    static constexpr std::size_t code_step =
+        lane_rows * block_columns / (Codes == code_kind::byte ? 1 : 2);
+    static constexpr std::size_t scale_step = lane_rows * (Scales == scale_kind::half        ? 2
+                                                           : Scales == scale_kind::super_min ? 6
+                                                                                             : 4);
+    const std::byte* weights_;
+    const std::byte* scales_;
+    const std::byte* inputs_;
+    const block_meta* meta_;
+  };
+
+  static constexpr std::size_t unpacked_blocks = 24; // 12 KiB that stay in the first cache
+
+  /// Blocks [first, last) of a leaf's weights where tiles can be loaded from, and their scales.
+  struct unpacked {
+    std::size_t first = 0;
+    std::size_t last = 0;
+    alignas(64) std::byte buffer[unpacked_blocks][512];
+    const std::byte* words[unpacked_blocks];
+    block_scales<L, Scales> scales[unpacked_blocks];
+  };
+
+  /// A leaf with the matrix unit. Its weights are unpacked once for all tokens.
+  template <int Tokens>
+  static void add_tiles(const product& p, const std::byte* group, int token, std::size_t first,
+                        std::size_t last, typename L::f (&sums)[Tokens]) {
+    const operands of(p, group, token);
+    unpacked some;
+    for (some.first = first; some.first < last; some.first = some.last) {
+      some.last = std::min(last, some.first + unpacked_blocks);
+      for (std::size_t b = some.first, i = 0; b < some.last; ++b, ++i) {
+        some.words[i] = L::template tile_words<Codes>(of.weights(b), some.buffer[i]);
+        some.scales[i] = scales(of.scales(b));
+      }
+      const bool begin = some.first == first;
+      add_tile<true>(of, some, begin, p.weights.zero, sums);
+      for (int t = tile_tokens; t < Tokens; t += tile_tokens)
+        add_tile<false>(operands(p, group, token + t), some, begin, p.weights.zero, sums + t);
+    }
+  }
+
+  /// The unit answers late: a block's dots are under way while those of the one before are added.
+  /// Memory is read ahead during the first of the tiles, while the unit works, not in a burst.
+  template <bool Fetch>
+  static void add_tile(const operands& of, const unpacked& some, bool begin, int zero,
+                       typename L::f* sums) {
+    typename L::tile_dots dots[2][scales::two_halves ? 2 : 1];
+    tile_sums own;
+    own.load(begin ? nullptr : sums, every_token);
+    start_block<0, Fetch>(of, some, some.first, dots[0]);
+    for (std::size_t b = some.first;;) {
+      if (b + 1 < some.last)
+        start_block<1, Fetch>(of, some, b + 1, dots[1]);
+      own.add(some.scales[b - some.first], of.meta(b), zero, dots[0], every_token);
+      if (++b == some.last)
+        break;
+      if (b + 1 < some.last)
+        start_block<0, Fetch>(of, some, b + 1, dots[0]);
+      own.add(some.scales[b - some.first], of.meta(b), zero, dots[1], every_token);
+      if (++b == some.last)
+        break;
+    }
+    own.store(sums, every_token);
+  }
+
+  template <int Slot, bool Fetch, class Dots>
+  static void start_block(const operands& of, const unpacked& some, std::size_t b, Dots& dots) {
+    const std::byte* words = some.words[b - some.first];
+    if constexpr (Fetch)
+      of.fetch_ahead(b);
+    if constexpr (scales::two_halves) {
+      L::template multiply_tile<0>(of.inputs(b), words, dots[0]);
+      L::template multiply_tile<1>(of.inputs(b) + 16, words + 256, dots[1]);
+    } else {
+      L::template multiply_tile<Slot>(of.inputs(b), words, dots[0]);
+    }
+  }
+
+  /// A tile's sums. Written so that they never leave the registers, which the compiler keeps to
+  /// only where it sees no index that it does not know.
+  template <int... T>
+  using tokens = std::integer_sequence<int, T...>;
+  static constexpr std::make_integer_sequence<int, tile_tokens> every_token{};
+  struct tile_sums {
+    typename L::f of[tile_tokens];
+
+    template <int... T>
+    [[gnu::always_inline]] void load(const typename L::f* from, tokens<T...>) {
+      ((of[T] = from != nullptr ? from[T] : L::set(0)), ...);
+    }
+    template <int... T>
+    [[gnu::always_inline]] void store(typename L::f* to, tokens<T...>) const {
+      ((to[T] = of[T]), ...);
+    }
+    template <class Dots, int... T>
+    [[gnu::always_inline]] void add(const scales& s, const block_meta* m, int zero,
+                                    const Dots& dots, tokens<T...>) {
+      if constexpr (scales::two_halves)
+        (add_block(s, m[T], zero, dots[0].of(T), dots[1].of(T), of[T]), ...);
+      else
+        (add_block(s, m[T], zero, dots[0].of(T), typename L::ints(), of[T]), ...);
+    }
   };
 
   /// One block's terms of one token; `tail` only where the halves differ.
-  static void add_block(const scales& s, const block_meta& m, int zero, typename L::ints head,
-                        [[maybe_unused]] typename L::ints tail, typename L::f& sum) {
+  [[gnu::always_inline]] static void add_block(const scales& s, const block_meta& m, int zero,
+                                               typename L::ints head,
+                                               [[maybe_unused]] typename L::ints tail,
+                                               typename L::f& sum) {
     const auto scale = L::set(m.scale);
     if constexpr (scales::two_halves) {
       head = L::subtract(head, zero * m.head);
@@ -114,10 +225,6 @@ private:
       if constexpr (scales::has_minimum)
         sum = L::fma(s.second, L::set(m.sum), sum);
     }
-  }
-
-  static constexpr std::size_t scale_bytes_of() {
-    return lane_rows * (Scales == scale_kind::half ? 2 : Scales == scale_kind::super_min ? 6 : 4);
   }
 };
 
