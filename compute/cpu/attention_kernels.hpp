@@ -110,13 +110,14 @@ struct block_scores {
   }
 };
 
-/// Adds a block's values to the sums of Q queries, Lanes times 16 dimensions from `d`. The keys of
-/// the `next` block are as large and read ahead.
+/// Adds the first `counts` values of a block to the sums of Q queries, Lanes times 16 dimensions
+/// from `d`; no count is below the first one. The keys of the `next` block are as large and read
+/// ahead.
 template <class L, kv_type Type, int Q, int Lanes>
 [[gnu::always_inline]] inline void
-add_values(const std::byte* values, const std::byte* next, int padded, int d, int count,
-           const float (&weights)[Q][block_tokens], const float (&fades)[16],
-           float (&sums)[Q][most_head_dim]) {
+add_values(const std::byte* values, const std::byte* next, int padded, int d,
+           const int (&counts)[Q], const float (&weights)[Q][block_tokens],
+           const float (&fades)[16], float (&sums)[Q][most_head_dim]) {
   constexpr std::size_t element = Type == kv_type::f32 ? 4 : Type == kv_type::q8 ? 1 : 2;
   typename L::f sum[Q][Lanes];
   for (int q = 0; q < Q; ++q)
@@ -124,7 +125,7 @@ add_values(const std::byte* values, const std::byte* next, int padded, int d, in
       sum[q][l] = L::mul(L::load(sums[q] + d + 16 * l), L::set(fades[q]));
   std::size_t at = static_cast<std::size_t>(d) * element;
   const std::size_t step = static_cast<std::size_t>(padded) * element;
-  for (int j = 0; j < count; ++j, at += step) {
+  for (int j = 0; j < counts[0]; ++j, at += step) {
     typename L::f v[Lanes];
     for (int l = 0; l < Lanes; ++l) {
       v[l] = load_kv<L, Type>(values + at + 16 * l * element);
@@ -136,13 +137,23 @@ add_values(const std::byte* values, const std::byte* next, int padded, int d, in
         sum[q][l] = L::fma(w, v[l], sum[q][l]);
     }
   }
+  for (int q = 1; q < Q; ++q)
+    for (int j = counts[0]; j < counts[q]; ++j)
+      for (int l = 0; l < Lanes; ++l)
+        sum[q][l] = L::fma(L::set(weights[q][j]),
+                           load_kv<L, Type>(values + static_cast<std::size_t>(j) * step +
+                                            (static_cast<std::size_t>(d) + 16 * l) * element),
+                           sum[q][l]);
   for (int q = 0; q < Q; ++q)
     for (int l = 0; l < Lanes; ++l)
       L::store(sums[q] + d + 16 * l, sum[q][l]);
 }
 
-template <class L, kv_type Type, int Q>
-void attend_heads(const kv_layout& layout, const attention& a, int first_head) {
+/// `Heads` query heads of `Tokens` tokens, whose last positions lie in one block.
+template <class L, kv_type Type, int Heads, int Tokens>
+void attend_heads(const kv_layout& layout, const attention& a, int first_token, int first_head) {
+  constexpr int Q = Heads * Tokens; // query q: head q % Heads of token q / Heads
+  constexpr int lanes = Q * L::value_lanes <= 24 ? L::value_lanes : 1; // their sums fit
   const int n = layout.head_dim;
   const int padded = layout.padded();
   const std::size_t element = layout.element();
@@ -154,18 +165,25 @@ void attend_heads(const kv_layout& layout, const attention& a, int first_head) {
   for (int q = 0; q < Q; ++q) {
     std::memset(query[q], 0, static_cast<std::size_t>(padded) * sizeof(float));
     std::memset(sums[q], 0, static_cast<std::size_t>(padded) * sizeof(float));
-    std::memcpy(query[q], a.query + static_cast<std::size_t>(first_head + q) * n,
+    std::memcpy(query[q],
+                a.query + static_cast<std::size_t>(first_token + q / Heads) * a.query_stride +
+                    static_cast<std::size_t>(first_head + q % Heads) * n,
                 static_cast<std::size_t>(n) * sizeof(float));
     top[q] = -__builtin_inff();
     total[q] = 0;
   }
 
-  for (int begin = 0; begin < a.positions; begin += block_tokens) {
-    const int count = a.positions - begin < block_tokens ? a.positions - begin : block_tokens;
+  const int positions = a.positions + first_token; // of the first of these tokens
+  for (int begin = 0; begin < positions; begin += block_tokens) {
+    int counts[Q];
+    for (int q = 0; q < Q; ++q) {
+      const int left = positions + q / Heads - begin;
+      counts[q] = left < block_tokens ? left : block_tokens;
+    }
     const std::byte* block = a.pool + a.blocks[begin / block_tokens] * a.block_stride;
     const std::byte* values = block + layout.values_offset();
     const auto* scales = reinterpret_cast<const float*>(block + layout.scales_offset());
-    const std::byte* next = count == block_tokens && begin + block_tokens < a.positions
+    const std::byte* next = begin + block_tokens < positions
                                 ? a.pool + a.blocks[begin / block_tokens + 1] * a.block_stride
                                 : block;
     const block_scores<L, Type, Q> keys{block, values, query, padded, element};
@@ -175,7 +193,7 @@ void attend_heads(const kv_layout& layout, const attention& a, int first_head) {
       auto& s = scores.of[q];
       if constexpr (Type == kv_type::q8)
         s = L::mul(s, L::load(scales));
-      s = L::first(s, count, -__builtin_inff());
+      s = L::first(s, counts[q], -__builtin_inff());
       const float largest = L::largest(s);
       const float now = largest > top[q] ? largest : top[q];
       fades[q] = top[q] - now;
@@ -183,40 +201,51 @@ void attend_heads(const kv_layout& layout, const attention& a, int first_head) {
     }
     L::store(fades, exponential<L>(L::load(fades)));
     for (int q = 0; q < Q; ++q) {
-      const auto w = L::first(exponential<L>(L::sub(scores.of[q], L::set(top[q]))), count, 0);
+      const auto w = L::first(exponential<L>(L::sub(scores.of[q], L::set(top[q]))), counts[q], 0);
       total[q] = __builtin_fmaf(total[q], fades[q], L::sum(w));
       if constexpr (Type == kv_type::q8)
-        L::store(weights[q], L::mul(w, L::first(L::load(scales + block_tokens), count, 0)));
+        L::store(weights[q], L::mul(w, L::first(L::load(scales + block_tokens), counts[q], 0)));
       else
         L::store(weights[q], w);
     }
     int d = 0;
-    for (; padded - d >= 16 * L::value_lanes; d += 16 * L::value_lanes)
-      add_values<L, Type, Q, L::value_lanes>(values, next, padded, d, count, weights, fades, sums);
+    for (; padded - d >= 16 * lanes; d += 16 * lanes)
+      add_values<L, Type, Q, lanes>(values, next, padded, d, counts, weights, fades, sums);
     for (; d < padded; d += 16)
-      add_values<L, Type, Q, 1>(values, next, padded, d, count, weights, fades, sums);
+      add_values<L, Type, Q, 1>(values, next, padded, d, counts, weights, fades, sums);
   }
   for (int q = 0; q < Q; ++q)
     for (int d = 0; d < n; d += 16)
-      store_first<L>(a.out + static_cast<std::size_t>(first_head + q) * n + d, n - d,
-                     L::div(L::load(sums[q] + d), L::set(total[q])));
+      store_first<L>(a.out + static_cast<std::size_t>(first_token + q / Heads) * a.out_stride +
+                         static_cast<std::size_t>(first_head + q % Heads) * n + d,
+                     n - d, L::div(L::load(sums[q] + d), L::set(total[q])));
+}
+
+template <class L, kv_type Type, int Tokens>
+void attend_tokens(const kv_layout& layout, const attention& a, int token) {
+  int head = 0;
+  for (; a.heads - head >= queries_at_once; head += queries_at_once)
+    attend_heads<L, Type, queries_at_once, Tokens>(layout, a, token, head);
+  switch (a.heads - head) {
+  case 3:
+    return attend_heads<L, Type, 3, Tokens>(layout, a, token, head);
+  case 2:
+    return attend_heads<L, Type, 2, Tokens>(layout, a, token, head);
+  case 1:
+    return attend_heads<L, Type, 1, Tokens>(layout, a, token, head);
+  default:
+    return;
+  }
 }
 
 template <class L, kv_type Type>
 void attend_typed(const kv_layout& layout, const attention& a) {
-  int head = 0;
-  for (; a.heads - head >= queries_at_once; head += queries_at_once)
-    attend_heads<L, Type, queries_at_once>(layout, a, head);
-  switch (a.heads - head) {
-  case 3:
-    return attend_heads<L, Type, 3>(layout, a, head);
-  case 2:
-    return attend_heads<L, Type, 2>(layout, a, head);
-  case 1:
-    return attend_heads<L, Type, 1>(layout, a, head);
-  default:
-    return;
-  }
+  int token = 0;
+  if constexpr (L::value_lanes > 1) // registers for two
+    for (; token + 2 <= a.tokens && (a.positions + token) % block_tokens != 0; token += 2)
+      attend_tokens<L, Type, 2>(layout, a, token);
+  for (; token < a.tokens; ++token)
+    attend_tokens<L, Type, 1>(layout, a, token);
 }
 
 template <class L>

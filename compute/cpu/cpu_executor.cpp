@@ -210,24 +210,39 @@ void cpu_executor::attend(const layer_weights& w, int layer, const step_rows& ro
   const int heads = part_.kv_head_end - part_.kv_head_begin;
   const int width = c.group() * c.head_dim; // of one leaf
   const bool codes = w.attention_out.quantised();
-  const auto items = static_cast<std::int64_t>(tokens_) * heads;
+  const auto items = static_cast<std::int64_t>((tokens_ + 1) / 2) * heads; // two tokens each
+  const auto attend_one = [&](int t, int tokens, int h) {
+    const auto& row = rows.tokens[static_cast<std::size_t>(t)];
+    float* out = work_.attended + at(t, work_.query_width);
+    attention a;
+    a.query = work_.qkv + at(t, work_.qkv_width) + at(h, width);
+    a.query_stride = static_cast<std::size_t>(work_.qkv_width);
+    a.out = out + at(h, width);
+    a.out_stride = static_cast<std::size_t>(work_.query_width);
+    a.tokens = tokens;
+    a.heads = c.group();
+    a.positions = row.position + 1;
+    a.blocks = row.entry->blocks.data();
+    a.pool = pool_.head(layer, h);
+    a.block_stride = pool_.block_bytes();
+    kernels_.attend(pool_.layout(), a);
+    if (codes)
+      for (int i = 0; i < tokens; ++i)
+        quantise(out + at(i, work_.query_width), work_.query_width, t + i, h * width, width);
+  };
   threads_.run(items, chunk(items), [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) {
-      const auto t = static_cast<int>(i / heads);
+      const auto t = static_cast<int>(i / heads) * 2;
       const auto h = static_cast<int>(i % heads);
-      const auto& row = rows.tokens[static_cast<std::size_t>(t)];
-      float* out = work_.attended + at(t, work_.query_width);
-      attention a;
-      a.query = work_.qkv + at(t, work_.qkv_width) + at(h, width);
-      a.out = out + at(h, width);
-      a.heads = c.group();
-      a.positions = row.position + 1;
-      a.blocks = row.entry->blocks.data();
-      a.pool = pool_.head(layer, h);
-      a.block_stride = pool_.block_bytes();
-      kernels_.attend(pool_.layout(), a);
-      if (codes)
-        quantise(out, work_.query_width, t, h * width, width);
+      const auto* one = &rows.tokens[static_cast<std::size_t>(t)];
+      if (t + 1 == tokens_) {
+        attend_one(t, 1, h);
+      } else if (one[0].entry == one[1].entry) {
+        attend_one(t, 2, h);
+      } else {
+        attend_one(t, 1, h);
+        attend_one(t + 1, 1, h);
+      }
     }
   });
 }

@@ -63,12 +63,16 @@ struct product {
   std::size_t out_stride = 0; // floats
 };
 
-/// Attention of the query heads of one KV head, for one token, over paged keys and values.
+/// Attention of the query heads of one KV head, for tokens that follow one another in a sequence,
+/// over paged keys and values.
 struct attention {
-  const float* query = nullptr; // [heads][head_dim], already scaled and rotated
-  float* out = nullptr;         // [heads][head_dim]
-  int heads = 0;                // query heads that share the KV head
-  int positions = 0;            // attends positions [0, positions)
+  const float* query = nullptr; // [tokens][heads][head_dim], already scaled and rotated
+  float* out = nullptr;         // [tokens][heads][head_dim]
+  std::size_t query_stride = 0; // floats from one token to the next
+  std::size_t out_stride = 0;
+  int tokens = 1;
+  int heads = 0;     // query heads that share the KV head
+  int positions = 0; // the first token attends positions [0, positions), the next one more, ...
   const std::uint32_t* blocks = nullptr;
   const std::byte* pool = nullptr; // start of the pool, moved to this layer and KV head
   std::size_t block_stride = 0;
