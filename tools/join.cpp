@@ -1,30 +1,26 @@
 // hexgen join HOST:PORT: a node agent.
 #include "actors/shell/agent_process.hpp"
+#include "actors/shell/child_process.hpp"
+#include "actors/shell/event_log.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
+#include "tools/worker_processes.hpp"
 
 #include <CLI/CLI.hpp>
-#include <unistd.h>
 
 #include <fstream>
-#include <iterator>
 #include <memory>
 
 namespace hexgen::tools {
 namespace {
 
-/// The same command line in a new process image: what a GPU's driver kept of the old one is gone.
-void restart_this_program() {
+/// This process's command line.
+std::vector<std::string> own_command() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  const std::string line((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   std::vector<std::string> words;
-  for (std::size_t at = 0; at < line.size(); at = line.find('\0', at) + 1)
-    words.emplace_back(line.c_str() + at);
-  std::vector<char*> arguments;
-  for (auto& w : words)
-    arguments.push_back(w.data());
-  arguments.push_back(nullptr);
-  execv("/proc/self/exe", arguments.data());
+  for (std::string word; std::getline(file, word, '\0');)
+    words.push_back(std::move(word));
+  return words;
 }
 
 struct join_flags {
@@ -32,11 +28,39 @@ struct join_flags {
   std::vector<std::string> devices;
   int port = 0;
   double price = 0;
+  bool worker_processes = false;
   fabric_flags fabric;
 };
 
+/// Runs each worker in a process until a signal comes, and those that end again.
+int supervise(const join_flags& f, const std::vector<worker_process>& workers,
+              actors::stop_signal& stop) {
+  const auto machine = f.name.empty() ? host_name() : f.name;
+  for (const auto& w : workers)
+    for (const auto& d : w.devices) // what is wrong is said once, here
+      if (const auto device = parse_device(d, 0); device.options.kind == "cuda")
+        check_gpu(device);
+  const actors::event_log log(machine);
+  std::vector<std::unique_ptr<actors::child_process>> children;
+  for (std::size_t i = 0; i < workers.size(); ++i)
+    children.push_back(std::make_unique<actors::child_process>(
+        worker_command(own_command(), machine, workers[i], i, workers.size(), f.port, f.price),
+        std::vector<std::string>{}, [&log, name = machine + workers[i].suffix](const auto& line) {
+          log(line + " worker=" + name);
+        }));
+  do {
+    for (const auto& child : children)
+      child->poll();
+  } while (!stop.wait_for(std::chrono::milliseconds(100)));
+  return 0;
+}
+
 int join(const join_flags& f) {
   actors::stop_signal stop; // before any thread
+  const auto devices = f.devices.empty() ? default_devices() : f.devices;
+  const auto workers = worker_processes(devices, f.worker_processes);
+  if (workers.size() > 1)
+    return supervise(f, workers, stop);
   const auto coordinators = parse_addresses(f.address);
   const auto& coordinator = coordinators.front();
   actors::agent_process_options o;
@@ -52,7 +76,6 @@ int join(const join_flags& f) {
   o.coordinator = text_of(coordinators);
   o.model_path = f.model;
   o.price_per_hour = f.price;
-  const auto devices = f.devices.empty() ? default_devices() : f.devices;
   for (std::size_t i = 0; i < devices.size(); ++i) {
     auto d = parse_device(devices[i], static_cast<std::uint32_t>(i));
     if (d.options.kind == "cuda")
@@ -60,10 +83,7 @@ int join(const join_flags& f) {
     o.devices.push_back(std::move(d.options));
     o.descriptions.push_back(std::move(d.description));
   }
-  const int code = actors::run_agent(o, stop);
-  if (code == actors::agent_wants_new_process && !stop.seen())
-    restart_this_program();
-  return code;
+  return actors::run_agent(o, stop);
 }
 
 } // namespace
@@ -98,6 +118,9 @@ void add_join(CLI::App& app, action& chosen) {
       ->check(CLI::Range(0, 65535));
   env(verb->add_option("--price-per-hour", f->price, "Dollars, for the plan's price"))
       ->check(CLI::NonNegativeNumber);
+  verb->add_flag("--worker-processes", f->worker_processes,
+                 "Give every device a process of its own, a node named after this one and the "
+                 "device; GPUs have one wherever there are several devices");
   f->fabric.add(*verb);
   verb->callback([f, &chosen] { chosen = [f] { return join(*f); }; });
 }

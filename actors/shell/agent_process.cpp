@@ -54,7 +54,8 @@ public:
            [this](const std::string& why) {
              log_("event=device_lost why=\"" + why + "\"");
              const std::lock_guard guard(mutex_);
-             lost_ = left_ = true;
+             lost_ = why;
+             left_ = true;
            }}));
     links_.attach(*fabric_, [this](std::shared_ptr<const transport::frame> f) {
       data_frame(0, std::move(f));
@@ -99,8 +100,8 @@ public:
     const std::lock_guard guard(mutex_);
     if (stop.seen())
       return 0;
-    if (lost_)
-      return agent_wants_new_process;
+    if (!lost_.empty())
+      restart_process(lost_);
     return again_ ? -1 : 1;
   }
 
@@ -353,7 +354,8 @@ private:
   std::atomic<transport::peer_id> coordinator_{0}; // 0: not connected
   mutable std::mutex mutex_;
   agent_actor agent_;
-  bool left_ = false, again_ = false, lost_ = false;
+  bool left_ = false, again_ = false;
+  std::string lost_; // why a device is
   std::atomic<std::uint64_t> refused_{0};
 };
 

@@ -19,12 +19,9 @@ struct agent_process_options {
   std::vector<std::string> descriptions;
 };
 
-/// run_agent()'s exit code after a device was lost that only a new process can use.
-inline constexpr int agent_wants_new_process = 75;
-
 /// Runs until a signal comes or the cluster sends the node away. Returns the exit code: 0 after a
-/// signal, agent_wants_new_process, 1 otherwise. A node that was declared gone comes back as a new
-/// incarnation.
+/// signal, 1 otherwise. A node that was declared gone comes back as a new incarnation; after a
+/// device was lost that only a new process can use the program starts anew (process_restart.hpp).
 int run_agent(const agent_process_options& options, stop_signal& stop);
 
 } // namespace hexgen::actors
