@@ -38,7 +38,7 @@ public:
     options.blocks = static_cast<std::uint32_t>(std::min(1e8, tokens / kv_block_tokens));
     options.steps_in_flight = static_cast<int>(line.size());
     options.max_step_tokens = setting.max_step_tokens;
-    options.max_running = setting.max_running;
+    options.max_running = costs.setting().max_running;
     options.max_waiting = 1 << 20; // nothing is refused for being early
     options.max_sequence = longest + 1;
     options.prefix_cache = false;

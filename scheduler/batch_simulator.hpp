@@ -25,7 +25,6 @@ struct batch_setting {
   dispatch policy = dispatch::earliest_finish; // by outstanding tokens over the line's speed
   std::vector<float> base;
   int max_step_tokens = 512;
-  int max_running = 256;
 };
 
 /// Steps are formed by step_batcher, travel the stages in order (each serves one step at a time,

@@ -11,6 +11,7 @@ struct calibration {
   int context = 1024;             // tokens of such a sequence, prompt and output
   double reserve_gib = 1.5;       // runtime, collectives, fragmentation
   double activation_tokens = 512; // largest step's tokens, for buffers
+  int max_running = 256;          // sequences that a pipeline of the engine runs at once
 };
 
 /// Per step max(compute, memory) as a function of the tokens in it, measured tables where the

@@ -32,18 +32,42 @@ constexpr double near = 0.03;
 constexpr double forms_end = 0.3, judging_ends = 0.6, search_ends = 0.85, ranking_ends = 0.93;
 
 struct candidate {
-  std::size_t size = 0; // index of the size of batch
+  std::size_t size = 0; // index of the assumption
   std::size_t rank = 0; // among its size's, as the closed form has it
   grouping it;
   std::vector<scheduler::pipeline> lines;
   double value = -infinity;
 };
 
-/// A pipeline has a step in each of its stages, and the engine runs only so many sequences: at a
-/// size of batch longer pipelines than this would not fill their steps as the closed form thinks.
-scheduler::layout_setting layouts_for(scheduler::layout_setting layouts, int size) {
-  const int most = std::max(1, scheduler::batch_setting{}.max_running / size);
-  layouts.most_stages = std::min(layouts.most_stages, static_cast<std::size_t>(most));
+/// What the closed form assumes of every pipeline. It thinks of one size of batch, and of KV that
+/// every stage has room for, whatever the pipeline's length; but a pipeline has a step in each of
+/// its stages.
+struct assumption {
+  int size = 0;      // sequences that share a step
+  int sequences = 0; // that have room
+  std::size_t most_stages = 0;
+};
+
+/// Room for two steps, which short pipelines want, and then room for as many sequences as long ones
+/// keep busy, up to what the engine runs.
+std::vector<assumption> assumptions(const input_flags& flags) {
+  const auto sizes =
+      flags.concurrency > 0 ? std::vector{flags.concurrency} : std::vector{32, 64, 16, 128, 8, 4};
+  const auto stages = [](int running, int size) {
+    return static_cast<std::size_t>(std::max(1, running / size));
+  };
+  std::vector<assumption> all;
+  for (const int size : sizes)
+    all.push_back({size, 2 * size, stages(flags.max_num_seqs, size)});
+  for (int running = 256; running <= flags.max_num_seqs; running *= 2)
+    for (const int size : sizes)
+      if (const auto most = stages(running, size); most >= 4 && most <= 32)
+        all.push_back({size, running, most});
+  return all;
+}
+
+scheduler::layout_setting layouts_for(scheduler::layout_setting layouts, const assumption& of) {
+  layouts.most_stages = std::min(layouts.most_stages, of.most_stages);
   return layouts;
 }
 
@@ -137,13 +161,12 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
                              const scheduler::layout_setting& layouts) {
   const auto start = steady::now();
   const auto since = [&] { return std::chrono::duration<double>(steady::now() - start).count(); };
-  const auto sizes =
-      flags.concurrency > 0 ? std::vector{flags.concurrency} : std::vector{32, 64, 16, 128, 8, 4};
+  const auto sizes = assumptions(flags);
   std::vector<std::unique_ptr<scheduler::cost_model>> costs;
   std::vector<candidate> candidates;
   batched_found found;
   for (std::size_t s = 0; s < sizes.size() && !(interrupted() && !candidates.empty()); ++s) {
-    costs.push_back(costs_for(flags, inputs, sizes[s]));
+    costs.push_back(costs_for(flags, inputs, sizes[s].size, sizes[s].sequences));
     auto forms = setting;
     forms.iterations = std::max(200, how.iterations / static_cast<int>(sizes.size()));
     forms.requests = forms.final_requests = form_requests;
@@ -159,7 +182,9 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
                    proposed.ranked.begin() +
                        static_cast<std::ptrdiff_t>(std::min(proposals, proposed.ranked.size())));
     for (std::size_t i = 0; i < offered.size(); ++i)
-      if (auto lines = place_grouping(book, offered[i], how.replicas); !lines.empty())
+      if (auto lines = place_grouping(book, offered[i], how.replicas);
+          !lines.empty() && std::none_of(candidates.begin(), candidates.end(),
+                                         [&](const auto& other) { return other.lines == lines; }))
         candidates.push_back({s, i, std::move(offered[i]), std::move(lines)});
   }
   if (candidates.empty())
@@ -191,7 +216,7 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
     found.told.best = best.it;
     found.told.value = best.value;
     found.lines = std::move(best.lines);
-    found.concurrency = sizes[best.size];
+    found.concurrency = sizes[best.size].size;
     found.costs = std::move(costs[best.size]);
     return std::move(found);
   };
@@ -210,7 +235,7 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
   std::vector<std::vector<scheduler::pipeline>> placed(refined.size());
   if (how.progress)
     std::fprintf(stderr, "  %6.2f s  steps of %d sequences: %.6g as the engine batches\n", since(),
-                 sizes[candidates.front().size], candidates.front().value);
+                 sizes[candidates.front().size].size, candidates.front().value);
   const auto turns = (refined.size() + static_cast<std::size_t>(how.islands) - 1) /
                      static_cast<std::size_t>(how.islands);
   std::mutex printing;
@@ -240,8 +265,8 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
     if (how.progress)
       mine.progress = [&, size](int step, double reached) {
         const std::scoped_lock lock(printing);
-        std::fprintf(stderr, "  %6.2f s  steps of %d, step %d: %.6g\n", since(), sizes[size], step,
-                     reached);
+        std::fprintf(stderr, "  %6.2f s  steps of %d, step %d: %.6g\n", since(), sizes[size].size,
+                     step, reached);
       };
     remembered known;
     for (const auto& one : candidates)

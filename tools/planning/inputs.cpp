@@ -28,6 +28,7 @@ std::unique_ptr<scheduler::cost_model> make_costs(const input_flags& flags,
   scheduler::calibration setting;
   setting.concurrency = std::max(1, concurrency);
   setting.sequences = std::max(1, sequences > 0 ? sequences : 2 * concurrency);
+  setting.max_running = flags.max_num_seqs;
   setting.context =
       static_cast<int>(inputs.workload.mean_prompt() + inputs.workload.mean_output()) + 1;
   return std::make_unique<scheduler::calibrated_cost>(pool, inputs.model, setting);
@@ -102,6 +103,10 @@ void add_input_flags(CLI::App& app, input_flags& flags, bool cluster_needed) {
   app.add_option("--concurrency", flags.concurrency,
                  "calibrated mode: sequences that share a decode step; 0: what serves best")
       ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--max-num-seqs", flags.max_num_seqs,
+                 "calibrated mode: sequences that a pipeline runs at once, as serve is given it")
+      ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   app.add_option("--seed", flags.seed, "of arrivals and search")->capture_default_str();
   app.add_flag("--json", flags.json, "print JSON");

@@ -27,6 +27,7 @@ struct input_flags {
   std::string dispatch = "earliest-finish";
   double rate = 1, slo_scale = 5, target = 0.99;
   int concurrency = 0; // 0: the planner chooses
+  int max_num_seqs = 256;
   std::uint64_t seed = 1;
   bool json = false;
 };
