@@ -5,6 +5,7 @@
 #include "transport/proto/hexgen.pb.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace hexgen::actors {
 namespace {
@@ -69,7 +70,8 @@ compute::kv_type kv_type_of(const std::string& text) {
 
 agent_state::agent_state(agent_options options)
     : options_(std::move(options)), links_(options_.name, options_.address, coordinator_name),
-      addresses_(options_.coordinator), rates_(options_.devices.size()) {}
+      addresses_(options_.coordinator), rates_(options_.devices.size()),
+      measure_at_us_(options_.devices.size()) {}
 
 agent_effects agent_state::start(std::uint64_t now_us) {
   agent_effects out;
@@ -316,8 +318,10 @@ agent_effects agent_state::model_opened(const std::string& error,
   }
   config_ = config;
   model_open_ = true;
-  out.emplace_back(
-      agent_do::measure_devices{executor_of(settings_), static_cast<int>(settings_.max_sequence)});
+  out.emplace_back(agent_do::measure_devices{executor_of(settings_),
+                                             static_cast<int>(settings_.max_sequence), 0,
+                                             static_cast<std::uint32_t>(rates_.size())});
+  measuring_ = true;
   return out;
 }
 
@@ -326,7 +330,20 @@ agent_effects agent_state::device_measured(std::uint32_t device, const device_ra
   agent_effects out;
   if (device >= rates_.size())
     return out;
-  rates_[device] = rates;
+  auto& known = rates_[device];
+  const bool again = known.decode_us_per_layer > 0;
+  measuring_ = !again && device + 1 < rates_.size();
+  if (again && rates.decode_us_per_layer <= 0)
+    return out; // it could not: what is known stays
+  if (again) {  // one round among many, as with links
+    known.decode_us_per_layer = std::midpoint(known.decode_us_per_layer, rates.decode_us_per_layer);
+    known.prefill_us_per_token_layer =
+        std::midpoint(known.prefill_us_per_token_layer, rates.prefill_us_per_token_layer);
+    known.decode_us_head = std::midpoint(known.decode_us_head, rates.decode_us_head);
+    known.sizes = rates.sizes;
+  } else {
+    known = rates;
+  }
   rates_changed_ = true;
   beat_at_us_ = now_us; // told at once
   out.emplace_back(agent_do::log{
@@ -335,6 +352,24 @@ agent_effects agent_state::device_measured(std::uint32_t device, const device_ra
       " prefill_us_per_token_layer=" + std::to_string(rates.prefill_us_per_token_layer) +
       " head_us=" + std::to_string(rates.decode_us_head)});
   return out;
+}
+
+// Steps tell how fast a device that works is (the coordinator's straggler_watch); of one that does
+// not nobody would notice.
+void agent_state::measure_idle(std::uint64_t now_us, agent_effects& out) {
+  for (std::uint32_t d = 0; d < rates_.size(); ++d) {
+    const bool busy = std::any_of(generations_.begin(), generations_.end(),
+                                  [&](const auto& g) { return g.second.ranks.count(d) != 0; });
+    auto& at = measure_at_us_[d];
+    if (busy || at == 0 || measuring_) { // jitter: those that started together would meet
+      at = now_us + measure_again_us + (options_.incarnation + d) % 60 * 1'000'000;
+    } else if (now_us >= at && rates_[d].decode_us_per_layer > 0 && joined_) {
+      at = 0;
+      measuring_ = true;
+      out.emplace_back(agent_do::measure_devices{
+          executor_of(settings_), static_cast<int>(settings_.max_sequence), d, d + 1});
+    }
+  }
 }
 
 void agent_state::refused(const std::string& reason, std::uint64_t now_us, agent_effects& out) {
@@ -389,6 +424,7 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
     to_coordinator(control(proto::HEARTBEAT, m), out);
   }
   take(links_.tick(now_us), out);
+  measure_idle(now_us, out);
   watch_devices(progress, now_us, out);
   return out;
 }

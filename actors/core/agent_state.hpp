@@ -60,9 +60,10 @@ struct probe {
 struct open_model { // model_opened() follows
   wire::model_reference model;
 };
-struct measure_devices { // device_measured() follows for each
+struct measure_devices { // device_measured() follows for each, one after the other
   compute::executor_options executor;
-  int max_sequence = 0; // tokens
+  int max_sequence = 0;             // tokens
+  std::uint32_t begin = 0, end = 0; // which
 };
 struct prepare_rank { // rank_prepared() follows
   std::uint32_t device = 0;
@@ -143,6 +144,9 @@ public:
   agent_effects replica_status(const wire::replica_status& status);
   agent_effects tick(const std::vector<rank_progress>& progress, std::uint64_t now_us);
 
+  /// Of a device that has nothing to do; those of one agent at different times.
+  static constexpr std::uint64_t measure_again_us = 300'000'000;
+
   [[nodiscard]] bool joined() const { return joined_; }
   [[nodiscard]] std::size_t held() const { return generations_.size(); }
 
@@ -175,6 +179,7 @@ private:
   void fail(local_generation& g, const std::string& why, agent_effects& out);
   void watch_devices(const std::vector<rank_progress>& progress, std::uint64_t now_us,
                      agent_effects& out);
+  void measure_idle(std::uint64_t now_us, agent_effects& out);
   void note_steps(const std::vector<rank_progress>& progress);
   [[nodiscard]] double predicted_us(const local_generation& g, std::uint64_t steps,
                                     std::uint64_t tokens) const;
@@ -202,6 +207,8 @@ private:
   compute::model_config config_;
   std::vector<device_rates> rates_; // of each device; zeros: not measured
   bool rates_changed_ = false;
+  std::vector<std::uint64_t> measure_at_us_; // each device anew, if it is idle until then
+  bool measuring_ = false;
   std::uint64_t ticked_us_ = 0, watch_from_us_ = 0;
   std::map<std::uint64_t, local_generation> generations_;
 };

@@ -281,7 +281,7 @@ void coordinator_state::take(const membership_changes& changes, time_ms now,
                              coordinator_effects& fx) {
   using kind = membership_change::kind;
   for (const auto& c : changes) {
-    static constexpr const char* names[] = {"joined",  "ready",     "links",
+    static constexpr const char* names[] = {"joined",  "ready",     "links", "rates",
                                             "suspect", "recovered", "gone"};
     fx.log.push_back(std::string("event=node_") + names[static_cast<int>(c.what)] +
                      " node=" + c.node + (c.why.empty() ? "" : " why=\"" + c.why + "\""));
@@ -313,6 +313,10 @@ void coordinator_state::take(const membership_changes& changes, time_ms now,
         want_plan(urgency::improve, "links of " + c.node, now);
       else if (!c.why.empty())
         want_plan(urgency::improve, c.why, now + options_.settle_ms);
+      break;
+    case kind::rates:
+      want_plan(urgency::improve, c.node + " measures itself otherwise than before",
+                now + options_.settle_ms);
       break;
     case kind::joined:
       break;

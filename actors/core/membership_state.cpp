@@ -9,6 +9,7 @@ namespace hexgen::actors {
 namespace {
 
 constexpr int most_devices = 64;
+constexpr double worth_a_plan = 0.2; // of a device's rate, when that has changed
 constexpr int most_links = 1024;
 constexpr std::size_t most_members = 1024;
 constexpr std::size_t most_ghosts = 4096;
@@ -190,6 +191,10 @@ membership_changes membership_state::heartbeat(transport::peer_id peer, const pr
   for (const auto& d : m.devices())
     if (d.index() < known->devices.size() && bad_device(d).empty()) {
       auto& mine = known->devices[d.index()];
+      if (known->phase == member_phase::ready &&
+          std::abs(d.decode_us_per_layer() - mine.decode_us_per_layer) >
+              worth_a_plan * mine.decode_us_per_layer)
+        out.push_back({membership_change::kind::rates, known->name, known->incarnation, {}});
       // What was promised at join stays; only measurements change.
       mine.decode_us_per_layer = d.decode_us_per_layer();
       mine.prefill_us_per_token_layer = d.prefill_us_per_token_layer();

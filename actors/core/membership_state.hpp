@@ -70,7 +70,7 @@ struct member {
 };
 
 struct membership_change {
-  enum class kind : std::uint8_t { joined, ready, links, suspect, recovered, gone };
+  enum class kind : std::uint8_t { joined, ready, links, rates, suspect, recovered, gone };
   kind what = kind::joined;
   std::string node;
   std::uint64_t incarnation = 0;

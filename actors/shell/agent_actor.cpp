@@ -51,7 +51,8 @@ public:
       break;
     case kind::measured:
       carry_out(state_->device_measured(e.device, e.rates, now_us()));
-      measure(e.device + 1);
+      if (e.device + 1 < measuring_.end)
+        measure(e.device + 1);
       break;
     case kind::prepared:
       carry_out(state_->rank_prepared(e.device, e.id, e.prepared));
@@ -124,7 +125,7 @@ private:
   // One device after the other: those of one machine would hold one another up.
   void perform(agent_do::measure_devices& x) {
     measuring_ = x;
-    measure(0);
+    measure(x.begin);
   }
   void measure(std::uint32_t device) {
     auto* w = worker(device);

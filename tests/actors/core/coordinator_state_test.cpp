@@ -417,6 +417,37 @@ TEST_CASE("a device that runs slower than it measured is planned around") {
   check_memory(c);
 }
 
+TEST_CASE("an idle device that has become faster is found and planned with") {
+  fake_cluster c;
+  c.add("a", {{200, 100}});
+  c.run_ms(3000);
+  REQUIRE(any_uses(c, "a"));
+  auto& late = c.add("b", {{60, 2000}}); // slow while it measures: of no use
+  c.run_ms(10'000);
+  REQUIRE_FALSE(any_uses(c, "b"));
+  const auto round_ms = agent_state::measure_again_us / 1000 + 61'000;
+  const auto searches = [&] {
+    return std::count_if(c.log.begin(), c.log.end(), [](const std::string& line) {
+      return line.find("event=search why=\"b measures itself") == 0;
+    });
+  };
+  c.run_ms(round_ms);
+  CHECK(searches() == 0); // it is measured again, and is what it was
+  const auto* b = c.coordinator->membership().find("b");
+  CHECK(b->devices.at(0).decode_us_per_layer == Approx(2000));
+  late.devices[0].us_per_layer = 50;
+  c.run_ms(round_ms);
+  CHECK(searches() == 1);
+  CHECK(b->devices.at(0).decode_us_per_layer == Approx(1025)); // half of what was found counts
+  for (int i = 0; i < 5 && !any_uses(c, "b"); ++i)
+    c.run_ms(round_ms);
+  CHECK(any_uses(c, "b"));
+  const auto found = b->devices.at(0).decode_us_per_layer;
+  CHECK(found < 600); // after two or three rounds it pays
+  c.run_ms(round_ms); // now its steps tell
+  CHECK(b->devices.at(0).decode_us_per_layer == Approx(found));
+}
+
 TEST_CASE("a device thread that does not come back costs its process") {
   fake_cluster c;
   c.add("a", {{150, 100}});

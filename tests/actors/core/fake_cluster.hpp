@@ -296,8 +296,8 @@ private:
     c.vocab = 1000;
     carry_out(n, n.state->model_opened({}, c, now_us));
   }
-  void perform(fake_node& n, agent_do::measure_devices&) {
-    for (std::size_t i = 0; i < n.devices.size(); ++i) {
+  void perform(fake_node& n, agent_do::measure_devices& x) {
+    for (std::size_t i = x.begin; i < x.end; ++i) {
       const double us = n.devices[i].us_per_layer;
       scheduler::serving_sizes sizes = options_.shape;
       sizes.layer_bytes = n.devices[i].layer_mib << 20;
