@@ -65,7 +65,7 @@ private:
         a["result"]["TTL"] = leases_.at(q.at("ID"));
     } else if (path == "/v3/lease/revoke") {
       leases_.erase(q.at("ID"));
-      if (by_ == q.at("ID"))
+      if (by_ == q.at("ID").get<std::string>())
         value_.clear();
     } else if (path == "/v3/kv/txn") {
       CHECK(q.at("compare").at(0).at("key") == "aGV4Z2VuL2M="); // hexgen/c
