@@ -2,26 +2,17 @@
 #include "actors/shell/agent_process.hpp"
 #include "actors/shell/child_process.hpp"
 #include "actors/shell/event_log.hpp"
+#include "actors/shell/process_restart.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
 #include "tools/worker_processes.hpp"
 
 #include <CLI/CLI.hpp>
 
-#include <fstream>
 #include <memory>
 
 namespace hexgen::tools {
 namespace {
-
-/// This process's command line.
-std::vector<std::string> own_command() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::vector<std::string> words;
-  for (std::string word; std::getline(file, word, '\0');)
-    words.push_back(std::move(word));
-  return words;
-}
 
 struct join_flags {
   std::string address, name, model, host;
@@ -44,7 +35,8 @@ int supervise(const join_flags& f, const std::vector<worker_process>& workers,
   std::vector<std::unique_ptr<actors::child_process>> children;
   for (std::size_t i = 0; i < workers.size(); ++i)
     children.push_back(std::make_unique<actors::child_process>(
-        worker_command(own_command(), machine, workers[i], i, workers.size(), f.port, f.price),
+        worker_command(actors::own_command(), machine, workers[i], i, workers.size(), f.port,
+                       f.price),
         std::vector<std::string>{}, [&log, name = machine + workers[i].suffix](const auto& line) {
           log(line + " worker=" + name);
         }));

@@ -4,8 +4,7 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
-#include <vector>
+#include <utility>
 
 namespace hexgen::actors {
 namespace {
@@ -16,15 +15,19 @@ constexpr int exit_temporary = 75; // EX_TEMPFAIL
 
 } // namespace
 
-void restart_process(const std::string& why) {
+std::vector<std::string> own_command() {
   std::ifstream in("/proc/self/cmdline", std::ios::binary);
-  std::string line{std::istreambuf_iterator<char>(in), {}};
+  std::vector<std::string> words;
+  for (std::string word; std::getline(in, word, '\0');)
+    words.push_back(std::move(word));
+  return words;
+}
+
+void restart_process(const std::string& why) {
+  auto words = own_command();
   std::vector<char*> arguments;
-  for (std::size_t at = 0; at < line.size(); at = line.find('\0', at) + 1) {
-    arguments.push_back(&line[at]);
-    if (line.find('\0', at) == std::string::npos)
-      break;
-  }
+  for (auto& word : words)
+    arguments.push_back(word.data());
   arguments.push_back(nullptr);
   setenv(variable, why.substr(0, longest_reason).c_str(), 1);
   execv("/proc/self/exe", arguments.data());

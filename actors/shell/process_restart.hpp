@@ -2,8 +2,12 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace hexgen::actors {
+
+/// The words of this process's command line.
+[[nodiscard]] std::vector<std::string> own_command();
 
 /// Replaces this process by a new run of the same program with the same arguments: same pid, same
 /// parent, no thread survives. Locks and destructors are not waited for. Exits with 75 when that

@@ -118,7 +118,7 @@ template <class L, kv_type Type, int Q, int Lanes>
 add_values(const std::byte* values, const std::byte* next, int padded, int d,
            const int (&counts)[Q], const float (&weights)[Q][block_tokens],
            const float (&fades)[16], float (&sums)[Q][most_head_dim]) {
-  constexpr std::size_t element = Type == kv_type::f32 ? 4 : Type == kv_type::q8 ? 1 : 2;
+  constexpr std::size_t element = kv_layout{Type, 0}.element();
   typename L::f sum[Q][Lanes];
   for (int q = 0; q < Q; ++q)
     for (int l = 0; l < Lanes; ++l)

@@ -16,7 +16,7 @@ struct kv_layout {
   int head_dim = 0;
 
   [[nodiscard]] int padded() const { return (head_dim + 15) / 16 * 16; }
-  [[nodiscard]] std::size_t element() const {
+  [[nodiscard]] constexpr std::size_t element() const {
     return type == kv_type::f32 ? 4 : type == kv_type::q8 ? 1 : 2;
   }
   [[nodiscard]] std::size_t values_offset() const {
