@@ -230,6 +230,10 @@ class Cluster:
     def cluster(self):
         return self.get("/cluster").json()
 
+    def loads(self):
+        """The last report of every replica that has sent one; a replica serves before its first report."""
+        return [r["load"] for r in self.cluster()["plan"]["replicas"] if "load" in r]
+
     def metric(self, name):
         """Sum over the labels of one metric."""
         values = re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", self.get("/metrics").body.decode(), re.M)

@@ -102,8 +102,7 @@ class Abuse(unittest.TestCase):
                         pass  # cut off: as good an answer
 
     def free_blocks(self):
-        return [(r["load"]["running"], r["load"]["waiting"], r["load"]["free_blocks"])
-                for r in self.cluster.cluster()["plan"]["replicas"] if "load" in r]
+        return [(one["running"], one["waiting"], one["free_blocks"]) for one in self.cluster.loads()]
 
     def idle(self):
         return (self.cluster.metric("vllm:num_requests_running") == 0

@@ -30,9 +30,9 @@ class Metrics(unittest.TestCase):
             # Three at once, of which two have places: one waits for a first step.
             harness.together([lambda: cluster.streamed("/v1/completions", {**base, "max_tokens": 40, "n": 2}),
                               lambda: cluster.streamed("/v1/completions", {**base, "max_tokens": 7})])
-            replica = harness.wait_for(
-                lambda: next((r for r in cluster.cluster()["plan"]["replicas"] if r["load"]["generated_tokens"] == 92),
-                             None), 10, "the replica's last report")
+            load = harness.wait_for(
+                lambda: next((one for one in cluster.loads() if one["generated_tokens"] == 92), None),
+                10, "the replica's last report")
             seen = scrape(cluster)
 
         def count(name, *labels):
@@ -67,12 +67,12 @@ class Metrics(unittest.TestCase):
         self.assertAlmostEqual(total["request_queue_time"], 1e-6 * count("hexgen:queued_us_sum"), 5)
         self.assertGreater(total["request_queue_time"], 0)
         # Four prompts less what was cached, and four answers less the last token, went through steps.
-        self.assertEqual(count("vllm:iteration_tokens_total_sum"), 80 - replica["load"]["prefix_hits"] + 92 - 4)
+        self.assertEqual(count("vllm:iteration_tokens_total_sum"), 80 - load["prefix_hits"] + 92 - 4)
         self.assertEqual(count("vllm:iteration_tokens_total_bucket", 'le="+Inf"'),
                          count("vllm:iteration_tokens_total_count"))
         self.assertGreaterEqual(count("vllm:iteration_tokens_total_bucket", 'le="1"'), 4)
         self.assertEqual(count("vllm:cache_config_info", 'block_size="16"', 'cache_dtype="f16"',
-                               'enable_prefix_caching="True"', f'num_gpu_blocks="{replica["kv_blocks"]}"'), 1)
+                               'enable_prefix_caching="True"', f'num_gpu_blocks="{load["blocks"]}"'), 1)
 
     def test_a_full_queue_refuses_at_once(self):
         """Two run for as long as they may, two wait; whoever comes next is refused while those stay."""

@@ -38,7 +38,7 @@ def descriptors(process):
 
 
 def idle(cluster):
-    loads = [r["load"] for r in cluster.cluster()["plan"]["replicas"] if "load" in r]
+    loads = cluster.loads()
     return (cluster.metric("vllm:num_requests_running") == 0 and cluster.metric("vllm:num_requests_waiting") == 0
             and loads and all(one["running"] == one["waiting"] == 0 and one["free_blocks"] == one["blocks"]
                               for one in loads))

@@ -38,8 +38,8 @@ def answer(cluster, path, body):
 
 def load(cluster):
     """The replica's last report, when it is idle."""
-    return harness.wait_for(lambda: next((r["load"] for r in cluster.cluster()["plan"]["replicas"] if r["load"][
-        "free_blocks"] == r["load"]["blocks"] and r["load"]["running"] == 0), None), 10, "an idle replica")
+    return harness.wait_for(lambda: next((one for one in cluster.loads() if one["free_blocks"] == one["blocks"]
+                                          and one["running"] == 0), None), 10, "an idle replica")
 
 
 class Speculation(unittest.TestCase):
