@@ -137,4 +137,4 @@ class Chat(unittest.TestCase):
         after = [self.cluster.metric(n) for n in names]
         self.assertEqual([b - a for a, b in zip(before, after)],
                          [usage["prompt_tokens"], usage["completion_tokens"], 1])
-        self.assertEqual(self.cluster.metric("vllm:num_requests_running"), 0)
+        harness.wait_for(lambda: self.cluster.metric("vllm:num_requests_running") == 0, 10, "no request that runs")

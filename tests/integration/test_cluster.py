@@ -119,9 +119,13 @@ class Layouts(unittest.TestCase):
                 cluster.join(f"a{i + 1}", "cpu:threads=1,memory=80MiB", "--zone", zone)
             harness.wait_for(lambda: cluster.running() and cluster.get("/health").status == 200,
                              harness.START_S, cluster.tails)
-            kinds = {(link["from"], link["to"]): link["kind"] for link in cluster.cluster()["links"]}
-            self.assertEqual(kinds[("a1", "a2")], "ucx", kinds)
-            self.assertEqual(kinds[("a1", "a3")], "tls", kinds)
+            def kinds():
+                return {(link["from"], link["to"]): link["kind"] for link in cluster.cluster()["links"]}
+
+            pairs = {("a1", "a2"), ("a1", "a3")}
+            seen = harness.wait_for(lambda: (found := kinds()).keys() >= pairs and found, harness.START_S, kinds)
+            self.assertEqual(seen[("a1", "a2")], "ucx", seen)
+            self.assertEqual(seen[("a1", "a3")], "tls", seen)
             self.assertTrue(text_of(cluster.streamed("/v1/completions", BODY)))
 
 

@@ -60,7 +60,9 @@ class Speculation(unittest.TestCase):
                       f"{seen['generated_tokens']} tokens in {seen['steps']} steps", flush=True)
                 self.assertGreater(seen["accepted_tokens"], 100)
                 self.assertGreater(seen["draft_tokens"], seen["accepted_tokens"])
-                self.assertEqual(cluster.metric("vllm:spec_decode_num_accepted_tokens_total"), seen["accepted_tokens"])
+                counted = "vllm:spec_decode_num_accepted_tokens_total"
+                harness.wait_for(lambda: cluster.metric(counted) == seen["accepted_tokens"], 10,
+                                 lambda: f"{counted} {cluster.metric(counted)} is not {seen['accepted_tokens']}")
 
     def test_what_is_no_speculation_is_refused(self):
         with harness.Cluster(agents=()) as cluster:
