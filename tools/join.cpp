@@ -103,10 +103,12 @@ void add_join(CLI::App& app, action& chosen) {
                        "Where this machine has the model (default: the path that the cluster "
                        "names, else this user's cache, else it fetches what it runs)"));
   env(verb->add_option(
-      "--fabric-host", f->host,
-      "Address to listen on for other nodes (default: the one towards ADDRESS); none: opens "
-      "no port, this machine dials the others or others relay"));
+          "--fabric-host", f->host,
+          "Address to listen on for other nodes (default: the one towards ADDRESS); none: opens "
+          "no port, this machine dials the others or others relay"))
+      ->group("Fabric");
   env(verb->add_option("--fabric-port", f->port, "Its port; 0: any free one"))
+      ->group("Fabric")
       ->check(CLI::Range(0, 65535));
   env(verb->add_option("--price-per-hour", f->price, "Dollars, for the plan's price"))
       ->check(CLI::NonNegativeNumber);

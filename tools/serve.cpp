@@ -1,6 +1,7 @@
 // hexgen serve MODEL: coordinator, gateway, and a child for this machine's devices.
 #include "actors/shell/serve_process.hpp"
 #include "compute/model_catalog.hpp"
+#include "tools/endpoint_flags.hpp"
 #include "tools/layout_option.hpp"
 #include "tools/settings.hpp"
 #include "tools/verbs.hpp"
@@ -15,20 +16,18 @@ namespace hexgen::tools {
 namespace {
 
 struct serve_flags {
-  std::string model, served_name, chat_template, host = "127.0.0.1", fabric_host = "127.0.0.1";
-  std::string api_key, kernels = "fast", kv_type = "auto", stages, layers, placement, name;
-  std::vector<std::string> devices, cors;
-  int port = 8000, fabric_port = 7600;
+  std::string model, served_name, fabric_host = "127.0.0.1", name;
+  std::string kernels = "fast", kv_type = "auto", stages, layers, placement;
+  std::vector<std::string> devices;
+  int fabric_port = 7600;
   std::string max_len = "0", kv_tokens = "2048", speculate = "off";
   std::string etcd, etcd_key = "hexgen/coordinator", etcd_ca, etcd_identity;
   int max_step_tokens = 0, max_running = 0; // 0: by this machine's devices
   int max_queued = 1024, max_replicas = 0, concurrency = 1;
   int heartbeat_ms = 250, suspect_ms = 1000, gone_ms = 2000, drain_ms = 30000;
-  double shutdown_s = 30, recovery_s = 300;
-  std::string journal;
   bool stage_recovery = false, no_prefix_cache = false, deterministic = false,
        random_weights = false;
-  std::string certificate, key_file;
+  endpoint_flags endpoint;
   fabric_flags fabric;
 };
 
@@ -69,15 +68,6 @@ std::uint32_t parse_speculation(const std::string& text) {
   return static_cast<std::uint32_t>(tokens);
 }
 
-void require_key(const serve_flags& f) {
-  if (!f.api_key.empty())
-    return;
-  for (const auto& host : {f.host, f.fabric_host})
-    if (!is_loopback(host))
-      throw usage_error("an address that others can reach (" + host +
-                        ") needs a client's secret: give --api-key or HEXGEN_API_KEY");
-}
-
 /// A GPU reads its weights once for many tokens: it is given more of them.
 void fill_widths(serve_flags& f, bool has_gpu) {
   if (f.max_step_tokens == 0)
@@ -109,7 +99,7 @@ std::vector<std::string> child_command(const serve_flags& f, bool& has_gpu) {
 
 int serve(serve_flags f) {
   actors::stop_signal stop; // before any thread
-  require_key(f);
+  f.endpoint.require_key(f.fabric_host);
   actors::serve_process_options o;
   bool has_gpu = false;
   o.child = child_command(f, has_gpu);
@@ -121,32 +111,26 @@ int serve(serve_flags f) {
       f.served_name.empty()
           ? (f.model == "smollm2" ? f.model : std::filesystem::path(o.model_path).stem().string())
           : f.served_name;
-  o.chat_template = f.chat_template;
+  o.chat_template = f.endpoint.chat_template;
   o.max_sequence = parse_tokens(f.max_len);
   o.kv_tokens = std::max(16, parse_tokens(f.kv_tokens));
-  o.shutdown_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(f.shutdown_s * 1000));
-  o.journal = f.journal;
+  o.shutdown_timeout = f.endpoint.shutdown_timeout();
+  o.journal = f.endpoint.journal;
   o.etcd = f.etcd;
   o.etcd_key = f.etcd_key;
   o.etcd_files = {f.etcd_ca, f.etcd_identity};
-  o.recovery_wait = std::chrono::milliseconds(static_cast<std::int64_t>(f.recovery_s * 1000));
+  o.recovery_wait = f.endpoint.recovery_wait();
   f.fabric.fill(o.fabric);
   o.fabric.name = actors::coordinator_name;
   o.fabric.listen_host = f.fabric_host;
   o.fabric.listen_port = f.fabric_port;
-  o.fabric.api_key = f.api_key;
+  o.fabric.api_key = f.endpoint.api_key;
   o.fabric.cluster_token = cluster_token(f.fabric.token_file, is_loopback(f.fabric_host));
   if (const auto weak = transport::weakness(o.fabric.cluster_token); !weak.empty())
     std::fprintf(stderr, "hexgen: warning: the cluster token is weak: %s\n", weak.c_str());
   o.fabric.heartbeat_ms = static_cast<std::uint32_t>(f.heartbeat_ms);
   o.fabric.down_ms = static_cast<std::uint32_t>(f.gone_ms);
-  o.http.host = f.host;
-  o.http.port = static_cast<std::uint16_t>(f.port);
-  o.http.cors_origins = f.cors;
-  if (f.certificate.empty() != f.key_file.empty())
-    throw usage_error("--ssl-certfile and --ssl-keyfile go together");
-  o.http.tls_certificate_file = f.certificate;
-  o.http.tls_key_file = f.key_file;
+  f.endpoint.fill(o.http);
   auto& c = o.coordinator;
   c.membership.heartbeat_ms = static_cast<std::uint32_t>(f.heartbeat_ms);
   c.membership.suspect_ms = static_cast<std::uint32_t>(f.suspect_ms);
@@ -180,31 +164,33 @@ void add_serve(CLI::App& app, action& chosen) {
   auto* verb = app.add_subcommand(
       "serve", "Serve a model: an OpenAI-compatible endpoint over this machine's devices and those "
                "of every node that joins");
-  auto env = [](CLI::Option* o) { return with_environment(o)->capture_default_str(); };
+  const char* group = "Model and devices"; // as --help shows them
+  auto grouped = [&group](CLI::Option* o) { return o->group(group); };
+  auto env = [&grouped](CLI::Option* o) {
+    return grouped(with_environment(o)->capture_default_str());
+  };
   verb->add_option("MODEL", f->model,
                    "A .gguf file, a Hugging Face folder, or smollm2 (the default model)")
       ->required();
-  env(verb->add_option("--host", f->host, "HTTP address"));
-  env(verb->add_option("--port", f->port, "HTTP port; 0: any free one, which is printed"))
-      ->check(CLI::Range(0, 65535));
-  env(verb->add_option("--fabric-host", f->fabric_host, "Address that nodes and clients join at"));
-  env(verb->add_option("--fabric-port", f->fabric_port, "Its port; 0: any free one"))
-      ->check(CLI::Range(0, 65535));
+  env(verb->add_option("--served-model-name", f->served_name, "The model's name in the API"));
   env(verb->add_option("--device", f->devices,
                        "A device of this machine: cpu:threads=N,memory=SIZE,speed=F, cuda:N, or "
                        "none; may be repeated (default: cpu)"))
       ->delimiter(';')
       ->allow_extra_args(false);
   env(verb->add_option("--name", f->name, "This machine's node name (default: host name)"));
-  env(verb->add_option("--served-model-name", f->served_name, "The model's name in the API"));
-  env(verb->add_option("--chat-template", f->chat_template,
-                       "Template's name, where the model's own is not known"));
-  env(verb->add_option("--api-key", f->api_key,
-                       "The clients' secret; needed on every address but loopback"));
+  env(verb->add_option("--kernels", f->kernels, "CPU arithmetic: fast, or reference (float32)"))
+      ->check(CLI::IsMember({"fast", "reference"}));
+  grouped(verb->add_flag("--deterministic", f->deterministic,
+                         "On GPUs too a token does not depend on what else is served, at a cost "
+                         "(CPUs always)"));
+  grouped(verb->add_flag("--random-weights", f->random_weights,
+                         "MODEL is a shape such as config/models/llama-2-7b.yaml: serve random "
+                         "weights of it, to measure"));
+
+  group = "Batching and KV cache";
   env(verb->add_option("--max-model-len", f->max_len,
                        "Most tokens of a sequence, such as 4096 or 4k; 0: the model's own"));
-  env(verb->add_option("--kv-tokens", f->kv_tokens,
-                       "Positions that a replica must have KV memory for at least"));
   env(verb->add_option("--max-num-batched-tokens", f->max_step_tokens,
                        "Most tokens of one step; 0: 512, with a GPU here 2048"))
       ->check(CLI::Range(0, 65536));
@@ -215,39 +201,32 @@ void add_serve(CLI::App& app, action& chosen) {
           "--max-num-queued-reqs", f->max_queued,
           "Most sequences of a replica that wait for a place among those; past it: 429"))
       ->check(CLI::Range(0, 1 << 20));
+  env(verb->add_option("--kv-tokens", f->kv_tokens,
+                       "Positions that a replica must have KV memory for at least"));
+  env(verb->add_option("--kv-cache-dtype", f->kv_type, "KV cache type"))
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8"}));
+  grouped(verb->add_flag("--no-enable-prefix-caching", f->no_prefix_cache,
+                         "Do not share KV blocks of equal prompt beginnings"));
   env(verb->add_option("--speculate", f->speculate,
                        "ngram:N drafts up to N tokens a step from what a sequence repeats, while "
                        "places of --max-num-seqs are free; answers stay the same"));
-  verb->add_flag("--deterministic", f->deterministic,
-                 "On GPUs too a token does not depend on what else is served, at a cost (CPUs "
-                 "always)");
-  verb->add_flag("--random-weights", f->random_weights,
-                 "MODEL is a shape such as config/models/llama-2-7b.yaml: serve random weights of "
-                 "it, to measure");
-  env(verb->add_option("--kernels", f->kernels, "CPU arithmetic: fast, or reference (float32)"))
-      ->check(CLI::IsMember({"fast", "reference"}));
-  env(verb->add_option("--kv-cache-dtype", f->kv_type, "KV cache type"))
-      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8"}));
-  env(verb->add_option("--stages", f->stages,
-                       "Layout by hand: degree of each stage, as 2,1; ';' between replicas"));
-  env(verb->add_option("--layers", f->layers, "Layers of each stage, as 18,12"));
-  env(verb->add_option("--placement", f->placement,
-                       "Devices of the ranks in order, as n1/0,n2/0,n3/0; ';' between replicas"));
+
+  group = "Layout";
   env(verb->add_option("--expected-concurrency", f->concurrency,
                        "Requests at once that a replica's layers are shared out for; 1: the least "
                        "time of one"))
       ->check(CLI::Range(1, 65536));
   env(verb->add_option("--max-replicas", f->max_replicas, "Most replicas; 0: as many as pay"))
       ->check(CLI::Range(0, 1024));
-  verb->add_flag("--no-enable-prefix-caching", f->no_prefix_cache,
-                 "Do not share KV blocks of equal prompt beginnings");
-  verb->add_flag("--stage-recovery", f->stage_recovery,
-                 "Stages keep what they pass on (4 bytes a value, beside the KV), so that only a "
-                 "lost stage's layers are computed again");
-  env(verb->add_option("--cors-origin", f->cors, "Origin that browsers may call from; '*': any"))
-      ->allow_extra_args(false);
-  env(verb->add_option("--ssl-certfile", f->certificate, "HTTPS: certificate chain, PEM"));
-  env(verb->add_option("--ssl-keyfile", f->key_file, "HTTPS: its key, PEM"));
+  env(verb->add_option("--stages", f->stages,
+                       "Layout by hand: degree of each stage, as 2,1; ';' between replicas"));
+  env(verb->add_option("--layers", f->layers, "Layers of each stage, as 18,12"));
+  env(verb->add_option("--placement", f->placement,
+                       "Devices of the ranks in order, as n1/0,n2/0,n3/0; ';' between replicas"));
+
+  f->endpoint.add(*verb);
+
+  group = "Failures and changes";
   env(verb->add_option("--heartbeat-ms", f->heartbeat_ms, "Nodes' heartbeat"))
       ->check(CLI::Range(10, 60000));
   env(verb->add_option("--suspect-ms", f->suspect_ms, "Silence after which a node is suspect"))
@@ -257,7 +236,9 @@ void add_serve(CLI::App& app, action& chosen) {
   env(verb->add_option("--drain-ms", f->drain_ms,
                        "A replaced replica's sequences have this long before they move"))
       ->check(CLI::Range(0, 3600000));
-  env(verb->add_option("--journal", f->journal, journal_help));
+  grouped(verb->add_flag("--stage-recovery", f->stage_recovery,
+                         "Stages keep what they pass on (4 bytes a value, beside the KV), so that "
+                         "only a lost stage's layers are computed again"));
   env(verb->add_option("--etcd", f->etcd,
                        "HOST:PORT or https://HOST:PORT of an etcd: be the coordinator only while "
                        "holding a lease there, and stand by until then"));
@@ -267,12 +248,11 @@ void add_serve(CLI::App& app, action& chosen) {
   env(verb->add_option("--etcd-identity", f->etcd_identity,
                        "PEM file with a certificate and its key, where etcd asks for one"));
   env(verb->add_option("--etcd-key", f->etcd_key, "The lease's key, one for each cluster"));
-  env(verb->add_option("--recovery-wait", f->recovery_s,
-                       "Seconds that an answer that has begun waits for devices to go on with"))
-      ->check(CLI::Range(0.0, 86400.0));
-  env(verb->add_option("--shutdown-timeout", f->shutdown_s,
-                       "Seconds that running requests have after SIGTERM"))
-      ->check(CLI::Range(0.0, 3600.0));
+
+  group = "Fabric";
+  env(verb->add_option("--fabric-host", f->fabric_host, "Address that nodes and clients join at"));
+  env(verb->add_option("--fabric-port", f->fabric_port, "Its port; 0: any free one"))
+      ->check(CLI::Range(0, 65535));
   f->fabric.add(*verb);
   verb->callback([f, &chosen] { chosen = [f] { return serve(*f); }; });
 }

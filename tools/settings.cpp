@@ -2,6 +2,7 @@
 
 #include "compute/cuda_backend.hpp"
 #include "compute/gpu_readings.hpp"
+#include "transport/address.hpp"
 #include "transport/secrets.hpp"
 
 #include <CLI/CLI.hpp>
@@ -169,7 +170,7 @@ std::vector<std::string> default_devices() {
 }
 
 bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
+  return host == "localhost" || transport::is_loopback(host);
 }
 
 host_port parse_address(const std::string& text) {
@@ -263,25 +264,26 @@ std::string cluster_token(const std::string& file, bool make) {
 }
 
 void fabric_flags::add(CLI::App& app) {
-  with_environment(app.add_option("--cluster-token-file", token_file,
-                                  "File with the cluster token (else HEXGEN_CLUSTER_TOKEN, else "
-                                  "this user's own)"));
-  with_environment(app.add_option("--zone", zone,
-                                  "Nodes of one zone trust one another and use UCX between them "
-                                  "(default: this machine and user; '-': never)"));
-  with_environment(app.add_option("--ucx-interface", ucx_interface,
-                                  "Interface for UCX beyond this machine; opens a port that is "
-                                  "not authenticated (default: shared memory only)"));
-  with_environment(app.add_option("--wakeup", wake, "How the transport thread waits")
-                       ->check(CLI::IsMember({"event", "spin", "busy"}))
-                       ->capture_default_str());
-  with_environment(app.add_option("--advertise", advertise,
-                                  "HOST:PORT that other nodes dial to reach this process"));
-  with_environment(app.add_option("--relay-pairs", relay_pairs,
-                                  "For how many pairs of nodes that cannot reach each other this "
-                                  "process relays at most")
-                       ->check(CLI::Range(0, 4096))
-                       ->capture_default_str());
+  auto env = [](CLI::Option* o) {
+    return with_environment(o)->capture_default_str()->group("Fabric");
+  };
+  env(app.add_option("--cluster-token-file", token_file,
+                     "File with the cluster token (else HEXGEN_CLUSTER_TOKEN, else this user's "
+                     "own)"));
+  env(app.add_option("--zone", zone,
+                     "Nodes of one zone trust one another and use UCX between them (default: this "
+                     "machine and user; '-': never)"));
+  env(app.add_option("--ucx-interface", ucx_interface,
+                     "Interface for UCX beyond this machine; opens a port that is not "
+                     "authenticated (default: shared memory only)"));
+  env(app.add_option("--wakeup", wake, "How the transport thread waits"))
+      ->check(CLI::IsMember({"event", "spin", "busy"}));
+  env(app.add_option("--advertise", advertise,
+                     "HOST:PORT that other nodes dial to reach this process"));
+  env(app.add_option("--relay-pairs", relay_pairs,
+                     "For how many pairs of nodes that cannot reach each other this process "
+                     "relays at most"))
+      ->check(CLI::Range(0, 4096));
 }
 
 void fabric_flags::fill(transport::fabric_options& o) const {

@@ -23,10 +23,6 @@ struct usage_error : std::runtime_error {
 /// "--fabric-port" is also HEXGEN_FABRIC_PORT.
 CLI::Option* with_environment(CLI::Option* option);
 
-inline constexpr const char* journal_help =
-    "Folder that keeps streamed answers, also over a restart: a client that returns with its "
-    "x-request-id and Last-Event-ID gets the rest";
-
 /// "96MiB", "2GiB", "1.5GB", "1000": bytes.
 [[nodiscard]] std::uint64_t parse_bytes(const std::string& text);
 

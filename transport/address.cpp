@@ -59,7 +59,10 @@ std::string reachable_host(const std::string& host) {
 }
 
 bool is_loopback(const std::string& numeric_host) {
-  return numeric_host == "::1" || numeric_host.compare(0, 4, "127.") == 0;
+  in_addr four{};
+  if (::inet_pton(AF_INET, numeric_host.c_str(), &four) == 1)
+    return ntohl(four.s_addr) >> 24 == 127;
+  return numeric_host == "::1";
 }
 
 } // namespace hexgen::transport

@@ -19,7 +19,7 @@ struct host_port {
 /// 0.0.0.0 and :: this machine's first address that is not loopback (else 127.0.0.1).
 [[nodiscard]] std::string reachable_host(const std::string& host);
 
-/// 127.0.0.0/8 and ::1, as numbers.
+/// 127.0.0.0/8 and ::1, as numbers; no name is.
 [[nodiscard]] bool is_loopback(const std::string& numeric_host);
 
 } // namespace hexgen::transport

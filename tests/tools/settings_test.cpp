@@ -46,6 +46,7 @@ TEST_CASE("addresses have a default port") {
   CHECK(is_loopback("localhost"));
   CHECK_FALSE(is_loopback("0.0.0.0"));
   CHECK_FALSE(is_loopback("10.0.0.1"));
+  CHECK_FALSE(is_loopback("127.example.org"));
 }
 
 TEST_CASE("layouts by hand must fit together") {
