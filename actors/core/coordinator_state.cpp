@@ -281,10 +281,8 @@ void coordinator_state::take(const membership_changes& changes, time_ms now,
                              coordinator_effects& fx) {
   using kind = membership_change::kind;
   for (const auto& c : changes) {
-    static constexpr const char* names[] = {"joined",  "ready",     "links", "rates",
-                                            "suspect", "recovered", "gone"};
-    fx.log.push_back(std::string("event=node_") + names[static_cast<int>(c.what)] +
-                     " node=" + c.node + (c.why.empty() ? "" : " why=\"" + c.why + "\""));
+    fx.log.push_back(std::string("event=node_") + to_string(c.what) + " node=" + c.node +
+                     (c.why.empty() ? "" : " why=\"" + c.why + "\""));
     switch (c.what) {
     case kind::suspect: {
       generation_effects g;

@@ -84,6 +84,27 @@ std::string bad_join(const transport::peer_info& peer, const proto::join& m) {
 
 } // namespace
 
+const char* to_string(membership_change::kind what) {
+  using kind = membership_change::kind;
+  switch (what) {
+  case kind::joined:
+    return "joined";
+  case kind::ready:
+    return "ready";
+  case kind::links:
+    return "links";
+  case kind::rates:
+    return "rates";
+  case kind::suspect:
+    return "suspect";
+  case kind::recovered:
+    return "recovered";
+  case kind::gone:
+    return "gone";
+  }
+  return "?";
+}
+
 member* membership_state::by_peer(transport::peer_id peer) {
   for (auto& [name, m] : members_)
     if (m.peer == peer && peer != 0)

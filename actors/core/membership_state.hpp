@@ -77,6 +77,8 @@ struct membership_change {
   std::string why;
 };
 using membership_changes = std::vector<membership_change>;
+/// As in the log: event=node_...
+[[nodiscard]] const char* to_string(membership_change::kind what);
 
 struct join_outcome {
   std::string refused;   // empty: a member now
