@@ -148,6 +148,7 @@ void generation_set::judge_prepared(iterator i, time_ms now, generation_effects&
   inherit(g, m, fx);
   for (const auto& node : g.waiting)
     fx.sends.emplace_back(node, control(proto::COMMIT, m));
+  fx.log.push_back("event=commit" + text_of(g));
 }
 
 // The KV of a generation that ended is gone on with where its replica's node still holds it: the

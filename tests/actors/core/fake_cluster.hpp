@@ -5,6 +5,7 @@
 #include "actors/core/coordinator_state.hpp"
 #include "transport/proto/hexgen.pb.h"
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
@@ -114,12 +115,15 @@ public:
     options_.incarnation = incarnation;
     coordinator = std::make_unique<coordinator_state>(options_);
     table = {};
+    crash_at.clear();
+    crashed = false;
   }
 
   void run_ms(std::uint64_t ms) {
     for (std::uint64_t t = 0; t < ms; t += 25) {
       now_us += 25'000;
-      carry_out(coordinator->tick(now_us / 1000));
+      if (!crashed)
+        carry_out(coordinator->tick(now_us / 1000));
       for (auto& [name, n] : nodes)
         if (!n.frozen)
           carry_out(n, n.state->tick(n.progress, now_us));
@@ -164,6 +168,10 @@ public:
   std::vector<transport::frame> answers; // to peers that are no nodes
   std::set<std::string> unreachable;     // addresses that nobody can dial
   bool relays = false;                   // somebody joins those who cannot dial each other
+  /// The coordinator stops for good when it logs this event: with all that it sends along with it,
+  /// or before any of that. restart_coordinator() makes the next one.
+  std::string crash_at;
+  bool crash_unsent = false, crashed = false;
 
 private:
   struct connection {
@@ -223,7 +231,8 @@ private:
       if (auto n = nodes.find(l.from.name); n != nodes.end() && n->second.frozen)
         continue;
       if (l.to == coordinator_name) {
-        carry_out(coordinator->on_frame(l.from, l.f, now_us / 1000));
+        if (!crashed)
+          carry_out(coordinator->on_frame(l.from, l.f, now_us / 1000));
       } else if (auto i = nodes.find(l.to); i != nodes.end()) {
         if (l.f.type == proto::PROBE) {
           proto::probe m;
@@ -242,6 +251,11 @@ private:
 
   void carry_out(coordinator_effects fx) {
     log.insert(log.end(), fx.log.begin(), fx.log.end());
+    crashed = !crash_at.empty() && std::any_of(fx.log.begin(), fx.log.end(), [&](const auto& line) {
+      return line.find(crash_at + " ") == 0;
+    });
+    if (crashed && crash_unsent)
+      return;
     for (auto& [id, f] : fx.sends) {
       if (f.type == proto::RELEASE && connections_.count(id) != 0) {
         proto::release m;
@@ -255,7 +269,7 @@ private:
     }
     if (fx.table)
       table = *fx.table;
-    if (fx.search) {
+    if (fx.search && !crashed) {
       const auto& r = *fx.search;
       carry_out(coordinator->plan_done(r.id, plan_for(r), now_us / 1000));
     }
