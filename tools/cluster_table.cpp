@@ -47,12 +47,19 @@ std::string format(const std::vector<row>& rows) {
   return out;
 }
 
+std::string state_of(const json& node) {
+  const auto state = text_of(node, "state");
+  return !node.contains("load_progress") || node["load_progress"].is_null()
+             ? state
+             : state + ", " + number(100 * value_of(node, "load_progress"), 0) + " % loaded";
+}
+
 std::string nodes(const json& cluster) {
   std::vector<row> rows{
       {"NODE", "STATE", "DEVICE", "MEMORY", "SPEED", "DECODE us/layer", "ADDRESS"}};
   for (const auto& n : cluster.value("nodes", json::array()))
     for (const auto& d : n.value("devices", json::array()))
-      rows.push_back({text_of(n, "name"), text_of(n, "state"), text_of(d, "id"),
+      rows.push_back({text_of(n, "name"), state_of(n), text_of(d, "id"),
                       number(value_of(d, "memory_bytes") / (1 << 20), 0) + " MiB",
                       number(value_of(d, "speed"), 2),
                       number(value_of(d, "decode_us_per_layer"), 0), text_of(n, "address")});

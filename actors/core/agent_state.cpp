@@ -410,6 +410,11 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
     m.set_sequence(++beat_);
     const auto late = late_after_ms(progress);
     for (const auto& p : progress) {
+      if (p.loaded < 1) { // of several the one that is least far
+        m.set_load_progress(m.has_load_progress() ? std::min(m.load_progress(), p.loaded)
+                                                  : p.loaded);
+        continue;
+      }
       auto* g = m.add_progress();
       g->set_replica(p.replica);
       g->set_generation(p.generation);

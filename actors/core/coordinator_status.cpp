@@ -54,7 +54,7 @@ json node_json(const member& m, time_ms now) {
           {"state", m.draining ? "draining" : text_of(m.phase)},
           {"why", m.suspicion},
           {"restarted_because", m.restarted_because},
-          {"load_progress", m.load_progress},
+          {"load_progress", m.load_progress ? json(*m.load_progress) : json()},
           {"heard_ms_ago", now - std::min(now, m.heard_ms)},
           {"devices", std::move(devices)}};
 }

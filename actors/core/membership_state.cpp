@@ -207,8 +207,9 @@ membership_changes membership_state::heartbeat(transport::peer_id peer, const pr
   if (known == nullptr)
     return out;
   known->heard_ms = now;
-  known->load_progress =
-      std::isfinite(m.load_progress()) ? std::clamp(m.load_progress(), 0.0, 1.0) : 0;
+  known->load_progress.reset();
+  if (m.has_load_progress() && std::isfinite(m.load_progress()))
+    known->load_progress = std::clamp(m.load_progress(), 0.0, 1.0);
   for (const auto& d : m.devices())
     if (d.index() < known->devices.size() && bad_device(d).empty()) {
       auto& mine = known->devices[d.index()];

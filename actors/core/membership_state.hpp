@@ -66,7 +66,7 @@ struct member {
   time_ms plannable_ms = 0; // damping of flapping nodes
   std::vector<member_device> devices;
   std::map<std::string, member_link> links; // by peer
-  double load_progress = 0;
+  std::optional<double> load_progress;      // share of the shards that it is loading
 };
 
 struct membership_change {

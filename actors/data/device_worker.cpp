@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <thread>
@@ -140,6 +141,8 @@ public:
     for (const auto& [key, entry] : ranks_)
       if (entry.runtime)
         all.push_back(entry.runtime->progress());
+      else
+        all.push_back({key.first, key.second, 0, 0, 0, 0, 0, entry.loaded});
     return all;
   }
 
@@ -164,6 +167,7 @@ private:
   struct entry {
     rank_spec spec;
     std::shared_ptr<rank_runtime> runtime;
+    double loaded = 0;
     bool closing = false; // takes no frames any more
   };
 
@@ -252,8 +256,25 @@ private:
         adopt(key, std::move(spec), std::move(tokens), std::move(*kept), result);
         return result;
       }
-      const executor_request wanted{source(spec.part), spec.part, spec.executor, spec.max_sequence,
-                                    spec.deterministic};
+      // What has to be fetched counts as half of the work: its bytes are known, its speed is not.
+      double fetched = 0;
+      const auto tell = [this, key](double share) {
+        const std::lock_guard guard(mutex_);
+        if (const auto found = ranks_.find(key); found != ranks_.end())
+          found->second.loaded = std::min(share, std::nextafter(1.0, 0.0)); // until it is adopted
+      };
+      const auto share = [](std::uint64_t done, std::uint64_t total) {
+        return static_cast<double>(done) / static_cast<double>(std::max<std::uint64_t>(1, total));
+      };
+      auto model = source(spec.part, [&](std::uint64_t done, std::uint64_t total) {
+        fetched = 0.5;
+        tell(fetched * share(done, total));
+      });
+      executor_request wanted{std::move(model), spec.part, spec.executor, spec.max_sequence,
+                              spec.deterministic};
+      wanted.options.progress = [tell, share, fetched](std::uint64_t done, std::uint64_t total) {
+        tell(fetched + (1 - fetched) * share(done, total));
+      };
       const auto& config = wanted.model->config();
       result.memory = backend_->memory(wanted);
       result.memory.kv_block_bytes = rank_runtime::kv_block_bytes(spec, result.memory, config);

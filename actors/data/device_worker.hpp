@@ -66,9 +66,12 @@ struct kv_start {
   bool next_hollow = false;   // nor has the next
 };
 
+/// Bytes done, bytes in all.
+using transfer_progress = std::function<void(std::uint64_t, std::uint64_t)>;
 /// The model with the weights of the shard there; on the loader thread, may take long and throw.
-using model_source =
-    std::function<std::shared_ptr<const compute::model_file>(const compute::shard&)>;
+/// Tells how far it is where it has to fetch them.
+using model_source = std::function<std::shared_ptr<const compute::model_file>(
+    const compute::shard&, const transfer_progress&)>;
 
 struct prepare_result {
   std::string error; // empty: loaded
@@ -86,6 +89,7 @@ struct rank_progress {
   std::uint64_t running_ms = 0;               // age of the step being computed; 0: idle
   std::uint64_t running_tokens = 0;           // of that step
   std::uint64_t done_tokens = 0, done_us = 0; // of all steps that have ended
+  double loaded = 1;                          // share of its shard; below 1: it runs no steps yet
 };
 
 struct device_rates {

@@ -44,8 +44,7 @@ public:
   /// Machines that may hold some of the tensors. They are asked first, so that the source's link
   /// is not what all wait for; what they lend is compared as well.
   using neighbours = std::function<std::vector<transport::peer_id>()>;
-  /// done, total
-  using progress = std::function<void(std::uint64_t, std::uint64_t)>;
+  using progress = std::function<void(std::uint64_t, std::uint64_t)>; // bytes done, in all
 
   /// `digest`: of the model wanted. Gives up when nothing has come for `patience`.
   model_borrower(std::string digest, const std::filesystem::path& cache, asker ask,

@@ -129,7 +129,7 @@ private:
       const std::lock_guard guard(model_.mutex);
       return model_.file;
     };
-    p.weights = [this](const compute::shard& part) {
+    p.weights = [this](const compute::shard& part, const transfer_progress& tell) {
       std::shared_ptr<const compute::model_file> file;
       std::shared_ptr<model_borrower> borrower;
       {
@@ -139,7 +139,11 @@ private:
       }
       if (borrower) {
         const auto before = borrower->came_from();
-        borrower->bring(*file, part, progress());
+        borrower->bring(*file, part,
+                        [&tell, log = progress()](std::uint64_t done, std::uint64_t total) {
+                          tell(done, total);
+                          log(done, total);
+                        });
         const auto after = borrower->came_from();
         if (after.source + after.others > before.source + before.others)
           log_("event=fetched from_coordinator_bytes=" +

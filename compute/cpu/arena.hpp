@@ -36,6 +36,8 @@ public:
     return reinterpret_cast<T*>(take(count * sizeof(T)));
   }
   [[nodiscard]] std::size_t used() const { return used_; }
+  /// 0 when it only counts.
+  [[nodiscard]] std::size_t size() const { return memory_.size(); }
 
 private:
   page_buffer memory_;

@@ -68,9 +68,8 @@ private:
     to.rows += to.parts.back().weights.rows;
     if (to.parts.back().weights.data != nullptr)
       drop_mapped_pages(t.bytes); // the packed copy takes their place
-    done_ += t.bytes.size();
-    if (options_.progress && memory_.used() != 0)
-      options_.progress(done_, model_.total_bytes());
+    if (options_.progress && memory_.size() != 0)
+      options_.progress(memory_.used(), memory_.size());
   }
 
   /// Rows [begin, end) of a matrix whose outputs are split over ranks.
@@ -145,7 +144,6 @@ private:
   const shard& part_;
   const executor_options& options_;
   arena& memory_;
-  std::uint64_t done_ = 0;
 };
 
 } // namespace

@@ -460,6 +460,25 @@ TEST_CASE("a device that hangs behind a healthy heartbeat is noticed") {
   CHECK(c.logged("event=node_recovered node=" + home));
 }
 
+TEST_CASE("how far a node has loaded its shard is seen while it loads") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto progress = [&] { return c.coordinator->membership().find("a")->load_progress; };
+  CHECK_FALSE(progress());
+  const auto& where = c.serving()->where;
+  c.nodes.at("a").progress = {{where.replica, where.generation, 5},
+                              {where.replica, where.generation + 1, 0, 0, 0, 0, 0, 0.75},
+                              {where.replica, where.generation + 2, 0, 0, 0, 0, 0, 0.25}};
+  c.run_ms(500);
+  CHECK(progress() == 0.25);
+  CHECK(c.coordinator->status_json(0).find("\"load_progress\":0.25") != std::string::npos);
+  c.nodes.at("a").progress = {{where.replica, where.generation, 5}};
+  c.run_ms(500);
+  CHECK_FALSE(progress());
+}
+
 TEST_CASE("a step has the time that its width takes") {
   fake_cluster c;
   c.add("a", {{150, 100'000}});

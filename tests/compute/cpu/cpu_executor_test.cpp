@@ -92,6 +92,24 @@ TEST_CASE("what is predicted is what is used", "[cpu_executor]") {
     }
 }
 
+TEST_CASE("loading a shard tells how much of it is there", "[cpu_executor]") {
+  const auto model = make_synthetic_model(tiny_config(), tensor_type::q8_0, 1);
+  executor_options options;
+  std::vector<std::uint64_t> done;
+  std::uint64_t all = 0;
+  options.progress = [&](std::uint64_t bytes, std::uint64_t total) {
+    done.push_back(bytes);
+    all = total;
+  };
+  const auto part = make_shards(model->config(), 0, 1, {1.0})[0]; // half of the layers
+  const auto device = make_cpu_executor(model, part, options);
+  REQUIRE(done.size() > 4);
+  CHECK(std::is_sorted(done.begin(), done.end()));
+  CHECK(done.front() < all / 2);
+  CHECK(done.back() == all);
+  CHECK(all == device->memory().weight_bytes);
+}
+
 TEST_CASE("packed weights take the place of the file's pages", "[cpu_executor]") {
   const auto file_pages = [] { // this process's resident pages of files
     std::ifstream statm("/proc/self/statm");
