@@ -123,7 +123,8 @@ std::string cluster_table(const std::string& text) {
   out += nodes(cluster) + links(cluster) + plan(cluster);
   if (const auto counts = cluster.value("counts", json::object()); counts.is_object())
     out += "Searches " + number(value_of(counts, "searches"), 0) + ", generations lost " +
-           number(value_of(counts, "generations_failed"), 0) +
+           number(value_of(counts, "generations_failed"), 0) + ", requests moved " +
+           number(value_of(counts, "requests_moved"), 0) +
            ", last search: " + text_of(counts, "last_search_why") + "\n";
   return out;
 }

@@ -193,6 +193,7 @@ std::string coordinator_state::status_json(time_ms now) const {
             {{"searches", replans_},
              {"generations_failed", generations_.failures()},
              {"generations_inherited", generations_.inherited()},
+             {"requests_moved", generations_.resumed()},
              {"last_search_why", last_replan_}}},
            {"settings",
             {{"kernels", options_.settings.kernels},

@@ -340,8 +340,11 @@ void generation_set::failed(const std::string& node, std::uint64_t generation,
 
 void generation_set::status(const std::string& node, wire::replica_status m) {
   auto i = records_.find(m.generation);
-  if (i != records_.end() && i->second.where.home().node == node)
-    i->second.status = std::move(m);
+  if (i == records_.end() || i->second.where.home().node != node)
+    return;
+  const auto known = i->second.status ? i->second.status->resumed : 0;
+  resumed_ += m.resumed - std::min(m.resumed, known);
+  i->second.status = std::move(m);
 }
 
 void generation_set::predicted(std::uint64_t generation, double tokens_per_s) {

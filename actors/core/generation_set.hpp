@@ -127,6 +127,8 @@ public:
   [[nodiscard]] std::uint64_t failures() const { return failures_; }
   /// Generations that went on with the KV of one that was lost.
   [[nodiscard]] std::uint64_t inherited() const { return inherited_; }
+  /// Sequences that moved from one replica to another, as the replicas that took them tell.
+  [[nodiscard]] std::uint64_t resumed() const { return resumed_; }
 
 private:
   using iterator = std::map<std::uint64_t, generation_record>::iterator;
@@ -149,7 +151,7 @@ private:
   std::uint32_t need_blocks_ = 1;
   std::uint64_t first_generation_ = 0, last_generation_ = 0;
   std::uint64_t epoch_ = 0;
-  std::uint64_t failures_ = 0, inherited_ = 0;
+  std::uint64_t failures_ = 0, inherited_ = 0, resumed_ = 0;
 };
 
 } // namespace hexgen::actors

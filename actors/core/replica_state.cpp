@@ -101,6 +101,7 @@ replica_effects replica_state::submit(router_id from, wire::submit m, time_us no
   case scheduler::submit_verdict::accepted:
     break;
   }
+  resumed_ += retry_when_full ? 1 : 0;
   const std::uint64_t sequence = next_sequence_ - 1;
   auto q = std::make_unique<request>();
   q->origin = {from, m.request};
@@ -388,6 +389,7 @@ wire::replica_status replica_state::status() const {
   s.step_tokens = b.step_tokens;
   s.draft_tokens = b.draft_tokens;
   s.accepted_tokens = b.accepted_tokens;
+  s.resumed = resumed_;
   s.step_sizes.assign(b.step_sizes.begin(), b.step_sizes.end());
   return s;
 }

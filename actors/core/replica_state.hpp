@@ -124,6 +124,7 @@ private:
   double tokens_per_s_ = 0;
   time_us rate_from_ = 0;
   std::uint64_t rate_tokens_ = 0;
+  std::uint64_t resumed_ = 0;
   bool draining_ = false, drained_told_ = false, dead_ = false;
 };
 

@@ -484,6 +484,7 @@ std::string encode(const replica_status& m) {
   out.set_step_tokens(m.step_tokens);
   out.set_draft_tokens(m.draft_tokens);
   out.set_accepted_tokens(m.accepted_tokens);
+  out.set_resumed(m.resumed);
   out.mutable_step_sizes()->Add(m.step_sizes.begin(), m.step_sizes.end());
   return out.SerializeAsString();
 }
@@ -510,6 +511,7 @@ replica_status decode_replica_status(std::string_view head) {
   m.step_tokens = in.step_tokens();
   m.draft_tokens = in.draft_tokens();
   m.accepted_tokens = in.accepted_tokens();
+  m.resumed = in.resumed();
   c.count(in.step_sizes_size(), limits::list, "step_sizes");
   m.step_sizes.assign(in.step_sizes().begin(), in.step_sizes().end());
   return m;

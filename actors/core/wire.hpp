@@ -156,6 +156,7 @@ struct replica_status {
   std::uint64_t steps = 0, preemptions = 0, prefix_queries = 0, prefix_hits = 0;
   std::uint64_t prompt_tokens = 0, generated_tokens = 0;
   std::uint64_t step_tokens = 0, draft_tokens = 0, accepted_tokens = 0;
+  std::uint64_t resumed = 0;             // sequences that came from another replica
   std::vector<std::uint64_t> step_sizes; // as scheduler::step_sizes
 };
 

@@ -541,6 +541,31 @@ TEST_CASE("a device that runs slower than it measured is planned around") {
   check_memory(c);
 }
 
+TEST_CASE("requests that moved are counted once, over all generations") {
+  fake_cluster c;
+  c.add("a", {{150, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  const auto report = [&](std::uint64_t resumed) {
+    const auto& where = c.serving()->where;
+    wire::replica_status s;
+    s.replica = where.replica;
+    s.generation = where.generation;
+    s.resumed = resumed;
+    c.report(where.home().node, s);
+  };
+  for (const std::uint64_t resumed : {2, 2, 5})
+    report(resumed);
+  CHECK(c.coordinator->generations().resumed() == 5);
+  c.kill("a");
+  c.add("a", {{150, 100}}, 2);
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  report(1);
+  CHECK(c.coordinator->generations().resumed() == 6);
+  CHECK(c.coordinator->status_json(0).find("\"requests_moved\":6") != std::string::npos);
+}
+
 TEST_CASE("an idle device that has become faster is found and planned with") {
   fake_cluster c;
   c.add("a", {{200, 100}});

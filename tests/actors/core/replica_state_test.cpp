@@ -155,6 +155,8 @@ TEST_CASE("a resumed request goes on after its emitted tokens") {
   REQUIRE(chunks.size() == 1);
   CHECK(chunks[0].chunks.at(0).index == 2);
   CHECK(chunks[0].chunks.at(0).attempt == 3);
+  (void)r.submit(77, request(2), 2);
+  CHECK(r.status().resumed == 1); // the second one is new
 }
 
 TEST_CASE("a repeated submit is dropped and a higher attempt replaces the lower") {
