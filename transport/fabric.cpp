@@ -62,6 +62,7 @@ public:
   void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) override;
   void disconnect(peer_id peer) override;
   [[nodiscard]] link_stats stats(peer_id peer) const override;
+  [[nodiscard]] std::uint64_t relayed_bytes() const override { return relays_.carried(); }
   void post(std::function<void()> task, std::uint32_t delay_ms) override;
 
 private:

@@ -150,6 +150,8 @@ public:
   virtual void attend(const std::function<bool()>& ready, std::chrono::microseconds limit) = 0;
   virtual void disconnect(peer_id peer) = 0;
   [[nodiscard]] virtual link_stats stats(peer_id peer) const = 0;
+  /// Bytes that this process carried for others as a relay, both ways, in its whole life.
+  [[nodiscard]] virtual std::uint64_t relayed_bytes() const = 0;
   /// Runs `task` on the transport thread after `delay_ms` (timers for the actor shell).
   virtual void post(std::function<void()> task, std::uint32_t delay_ms = 0) = 0;
 };

@@ -77,16 +77,24 @@ void relay::ended(relay_desk::pair_id pair, relay_splice::ending how) {
   if (how == relay_splice::ending::half)
     return desk_.half_closed(pair, now_ms());
   desk_.closed(pair);
-  joints_.erase(pair);
+  if (const auto i = joints_.find(pair); i != joints_.end()) {
+    count(i->second);
+    joints_.erase(i);
+  }
+}
+
+bool relay::count(joint& j) {
+  const auto bytes = j.splice ? j.splice->bytes() : 0;
+  const auto more = bytes - std::exchange(j.bytes, bytes);
+  carried_.fetch_add(more, std::memory_order_relaxed);
+  return more != 0;
 }
 
 void relay::tick() {
   const auto now = now_ms();
-  for (auto& [pair, j] : joints_) {
-    const auto bytes = j.splice ? j.splice->bytes() : 0;
-    if (std::exchange(j.bytes, bytes) != bytes)
+  for (auto& [pair, j] : joints_)
+    if (count(j))
       desk_.moved(pair, now);
-  }
   for (const auto pair : desk_.due(now)) {
     const auto i = joints_.find(pair);
     if (i == joints_.end())

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -43,20 +44,25 @@ public:
   void tick();
   /// Closes all and ends the thread.
   void stop();
+  /// Bytes that went through for others, as of the last tick. From any thread.
+  [[nodiscard]] std::uint64_t carried() const { return carried_.load(std::memory_order_relaxed); }
 
 private:
   struct joint {
     std::optional<socket> first; // waits for the other end
     std::size_t first_side = 0;
     std::shared_ptr<relay_splice> splice;
-    std::uint64_t bytes = 0; // that the desk knows of
+    std::uint64_t bytes = 0; // that are counted
   };
   [[nodiscard]] socket adopt(socket s);
   void ended(relay_desk::pair_id pair, relay_splice::ending how);
+  /// Whether bytes went through since the last time.
+  bool count(joint& j);
 
   boost::asio::io_context& transport_;
   relay_desk desk_;
   std::map<relay_desk::pair_id, joint> joints_;
+  std::atomic<std::uint64_t> carried_{0};
   boost::asio::io_context io_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   std::thread thread_;

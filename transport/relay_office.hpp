@@ -41,6 +41,7 @@ public:
   void on_ticket(const std::string& remote, const std::string& ticket,
                  boost::asio::ip::tcp::socket socket);
   void tick() { relay_.tick(); }
+  [[nodiscard]] std::uint64_t carried() const { return relay_.carried(); } // from any thread
   void stop();
 
 private:

@@ -408,6 +408,7 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
     beat_at_us_ = now_us + heartbeat_ms_ * 1000ULL;
     proto::heartbeat m;
     m.set_sequence(++beat_);
+    m.set_relayed_bytes(relayed_bytes_);
     const auto late = late_after_ms(progress);
     for (const auto& p : progress) {
       if (p.loaded < 1) { // of several the one that is least far

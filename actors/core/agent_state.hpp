@@ -143,6 +143,8 @@ public:
   agent_effects replica_drained(generation_id id);
   agent_effects replica_status(const wire::replica_status& status);
   agent_effects tick(const std::vector<rank_progress>& progress, std::uint64_t now_us);
+  /// What this process has carried for others so far: for the next heartbeat.
+  void relayed(std::uint64_t bytes) { relayed_bytes_ = bytes; }
 
   /// Of a device that has nothing to do; those of one agent at different times.
   static constexpr std::uint64_t measure_again_us = 300'000'000;
@@ -210,6 +212,7 @@ private:
   std::vector<std::uint64_t> measure_at_us_; // each device anew, if it is idle until then
   bool measuring_ = false;
   std::uint64_t ticked_us_ = 0, watch_from_us_ = 0;
+  std::uint64_t relayed_bytes_ = 0;
   std::map<std::uint64_t, local_generation> generations_;
 };
 

@@ -69,6 +69,8 @@ public:
                                time_ms now);
   coordinator_effects plan_done(std::uint64_t search, const scheduler::serving_plan& plan,
                                 time_ms now);
+  /// What the coordinator's process has carried for others so far.
+  void relayed(std::uint64_t bytes) { relayed_bytes_ = bytes; }
   /// Every 50 to 100 ms.
   coordinator_effects tick(time_ms now);
 
@@ -137,6 +139,7 @@ private:
   std::uint64_t replans_ = 0, failures_in_a_row_ = 0;
   time_ms last_failure_ms_ = 0;
   std::uint64_t table_number_ = 0;
+  std::uint64_t relayed_bytes_ = 0;
 };
 
 } // namespace hexgen::actors

@@ -55,6 +55,7 @@ json node_json(const member& m, time_ms now) {
           {"why", m.suspicion},
           {"restarted_because", m.restarted_because},
           {"load_progress", m.load_progress ? json(*m.load_progress) : json()},
+          {"relayed_bytes", m.relayed_bytes},
           {"heard_ms_ago", now - std::min(now, m.heard_ms)},
           {"devices", std::move(devices)}};
 }
@@ -194,6 +195,7 @@ std::string coordinator_state::status_json(time_ms now) const {
              {"generations_failed", generations_.failures()},
              {"generations_inherited", generations_.inherited()},
              {"requests_moved", generations_.resumed()},
+             {"relayed_bytes", relayed_bytes_},
              {"last_search_why", last_replan_}}},
            {"settings",
             {{"kernels", options_.settings.kernels},
@@ -223,6 +225,13 @@ std::string coordinator_state::metrics_text() const {
       if (l.reachable)
         sample("hexgen:link_rtt_seconds{src=\"" + name + "\",dst=\"" + to + "\"}",
                2e-6 * l.latency_us);
+  family("hexgen:relayed_bytes_total", "counter");
+  const auto relayed = [&](const std::string& name, std::uint64_t bytes) {
+    sample("hexgen:relayed_bytes_total{node=\"" + name + "\"}", static_cast<double>(bytes));
+  };
+  relayed(coordinator_name, relayed_bytes_);
+  for (const auto& [name, m] : membership_.members())
+    relayed(name, m.relayed_bytes);
   family("hexgen:replan_total", "counter");
   sample("hexgen:replan_total", static_cast<double>(replans_));
   family("hexgen:generations_failed_total", "counter");

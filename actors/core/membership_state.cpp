@@ -207,6 +207,7 @@ membership_changes membership_state::heartbeat(transport::peer_id peer, const pr
   if (known == nullptr)
     return out;
   known->heard_ms = now;
+  known->relayed_bytes = m.relayed_bytes();
   known->load_progress.reset();
   if (m.has_load_progress() && std::isfinite(m.load_progress()))
     known->load_progress = std::clamp(m.load_progress(), 0.0, 1.0);

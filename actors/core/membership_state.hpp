@@ -67,6 +67,7 @@ struct member {
   std::vector<member_device> devices;
   std::map<std::string, member_link> links; // by peer
   std::optional<double> load_progress;      // share of the shards that it is loading
+  std::uint64_t relayed_bytes = 0;          // that it carried for others
 };
 
 struct membership_change {

@@ -89,6 +89,7 @@ public:
       auto more = w->progress();
       progress.insert(progress.end(), more.begin(), more.end());
     }
+    state_->relayed(parts_->fabric.relayed_bytes());
     carry_out(state_->tick(progress, now_us()));
     self_->delayed_send(self_, tick_every, caf::tick_atom_v);
   }

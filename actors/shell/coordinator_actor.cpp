@@ -39,6 +39,7 @@ public:
   void tick() {
     carry_out(state_->tick(now_ms()));
     if (ticks_++ % ticks_per_status == 0) {
+      state_->relayed(parts_->fabric.relayed_bytes());
       parts_->shown.set_cluster(state_->status_json(now_ms()));
       parts_->shown.set_cluster_metrics(state_->metrics_text());
     }

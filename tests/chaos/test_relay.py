@@ -66,6 +66,10 @@ class Relay(unittest.TestCase):
         harness.wait_for(lambda: self.relayed_by(cluster) == name, harness.START_S,
                          lambda: f"{cluster.cluster()['links']}\n{cluster.tails()}")
 
+    def relayed_bytes(self, cluster, name):
+        return float(re.search(rf'^hexgen:relayed_bytes_total{{node="{name}"}} (\S+)$',
+                               cluster.get("/metrics").body.decode(), re.M)[1])
+
     def check_golden(self, endpoint):
         reply = endpoint.post("/v1/completions", {"prompt": CASE["ids"], "max_tokens": CLEAR, "temperature": 0,
                                                   "ignore_eos": True, "return_token_ids": True}).json()
@@ -84,7 +88,11 @@ class Relay(unittest.TestCase):
         cluster = self.pipeline({"a1": ONLY_DIALS, "a2": ONLY_DIALS})
         self.assertEqual({n["address"] for n in cluster.cluster()["nodes"]}, {""})
         self.wait_relay(cluster, "coordinator")
+        before = self.relayed_bytes(cluster, "coordinator")
         self.check_golden(cluster)
+        harness.wait_for(lambda: self.relayed_bytes(cluster, "coordinator") > before + CLEAR * 4 * 576,
+                         harness.START_S, cluster.tails)  # a float an activation
+        self.assertEqual(self.relayed_bytes(cluster, "a1"), 0)
 
         def kill():
             old = cluster.agent("a2")

@@ -4,7 +4,9 @@
 #include "tests/transport/tls_probe.hpp"
 #include "transport/relay.hpp"
 
+#include <chrono>
 #include <memory>
+#include <thread>
 
 using namespace hexgen::transport;
 using namespace hexgen::transport::testing;
@@ -86,6 +88,14 @@ TEST_CASE("relay: two that only dial out are neighbours, and know through whom",
   // Nothing of it was for the relay.
   CHECK(nodes.middle->seen.frame_count == 0);
   CHECK(nodes.middle->seen.ups.size() == 2);
+  // What went through is counted, be it that data goes another way.
+  const auto carried = [&] { return nodes.middle->link->relayed_bytes(); };
+  const std::uint64_t least = zone == "-" ? 2 * 2 * 3 * 700'000 : 1'000;
+  for (const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+       carried() < least && std::chrono::steady_clock::now() < until;)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10)); // nothing tells of a tick
+  CHECK(carried() >= least);
+  CHECK(nodes.left.link->relayed_bytes() == 0);
 }
 
 TEST_CASE("relay: a consumer that does not read holds the sender, and the relay keeps little",

@@ -566,6 +566,16 @@ TEST_CASE("requests that moved are counted once, over all generations") {
   CHECK(c.coordinator->status_json(0).find("\"requests_moved\":6") != std::string::npos);
 }
 
+TEST_CASE("what nodes relay is told, the coordinator's part too") {
+  fake_cluster c;
+  c.add("a", {{150, 100}}).state->relayed(5'000);
+  c.coordinator->relayed(70);
+  c.run_ms(1000);
+  const auto text = c.coordinator->metrics_text();
+  CHECK(text.find("hexgen:relayed_bytes_total{node=\"a\"} 5000\n") != std::string::npos);
+  CHECK(text.find("hexgen:relayed_bytes_total{node=\"coordinator\"} 70\n") != std::string::npos);
+}
+
 TEST_CASE("an idle device that has become faster is found and planned with") {
   fake_cluster c;
   c.add("a", {{200, 100}});

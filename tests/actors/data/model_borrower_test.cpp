@@ -49,6 +49,7 @@ public:
   void attend(const std::function<bool()>&, std::chrono::microseconds) override {}
   void disconnect(transport::peer_id) override {}
   [[nodiscard]] transport::link_stats stats(transport::peer_id) const override { return {}; }
+  [[nodiscard]] std::uint64_t relayed_bytes() const override { return 0; }
   void post(std::function<void()>, std::uint32_t) override {}
 
 private:

@@ -27,6 +27,7 @@ public:
               std::chrono::microseconds /*limit*/) override {}
   void disconnect(transport::peer_id) override {}
   [[nodiscard]] transport::link_stats stats(transport::peer_id) const override { return {}; }
+  [[nodiscard]] std::uint64_t relayed_bytes() const override { return 0; }
   void post(std::function<void()>, std::uint32_t) override {}
 
   [[nodiscard]] std::vector<std::pair<transport::peer_id, transport::frame>> sent() const {
