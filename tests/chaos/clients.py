@@ -1,8 +1,10 @@
 """Clients whose streams are recorded, and what the chaos tests ask of a cluster."""
 
+import datetime
 import json
 import os
 import pathlib
+import re
 import sys
 import threading
 import time
@@ -144,6 +146,47 @@ def restart(cluster, name, device, *flags):
     old.end()
     cluster.processes.remove(old)
     return cluster.join(name, device, *flags)
+
+
+def events(cluster, after):
+    """(time, event) of the coordinator's log since the wall-clock time `after`."""
+    out = []
+    for line in cluster.serve.text().splitlines():
+        found = re.match(r"time=(\S+)Z process=coordinator event=(\S+)", line)
+        at = found and datetime.datetime.fromisoformat(found[1] + "+00:00").timestamp()
+        if found and at >= after - 0.001:
+            out.append((at, found[2]))
+    return out
+
+
+def first(found, *names):
+    """When the first of these events came; None: not yet."""
+    return next((at for at, name in found if name in names), None)
+
+
+def recovery(cluster, transcript, wall, monotonic):
+    """Seconds from a fault, at the time `wall` of the log's clock and `monotonic` of the transcript's, to its
+    detection, to a working plan and to the next token; None for what did not come."""
+    found = events(cluster, wall)
+    detected, serving = first(found, "node_suspect", "node_gone", "generation_failed"), first(found, "serving")
+    pauses = [at - monotonic for at in transcript.times()]
+    # Tokens that were on their way when it died do not count: the next token after the new plan serves.
+    resumed = next((s for s in pauses if serving is not None and s > serving - wall), None)
+    return *(None if at is None else at - wall for at in (detected, serving)), resumed
+
+
+TABLE_HEAD = "| fault | seconds to | times | median | p99 |\n|---|---|---|---|---|"
+
+
+def table(name, rows):
+    """The rows that recovery() gave, as lines of a Markdown table under TABLE_HEAD."""
+    lines = []
+    for column, what in enumerate(("detection", "working plan", "first resumed token")):
+        values = [row[column] for row in rows if row[column] is not None]
+        if values:
+            lines.append(f"| {name} | {what} | {len(values)} | {percentile(values, 50):.3f} | "
+                         f"{percentile(values, 99):.3f} |")
+    return "\n".join(lines)
 
 
 def percentile(values, share):

@@ -13,7 +13,6 @@ import time
 
 import clients
 import harness
-import recovery_times
 
 DEVICE = "cpu:threads=1,memory=400MiB,speed={}"
 GOAL = 2
@@ -32,7 +31,7 @@ class Round:
                 cluster.join("a2", DEVICE.format(1))
                 harness.wait_for(lambda: any("a2" in clients.nodes_of(r) for r in clients.serving(cluster)),
                                  harness.START_S, cluster.tails)
-                served = recovery_times.first(recovery_times.events(cluster, wall), ("serving",))
+                served = clients.first(clients.events(cluster, wall), "serving")
                 time.sleep(seconds)
         self.joined, self.switched = joined - began, joined - began + served - wall
         self.gaps = [(at - began, gap) for at, gap in load.gaps if at >= began]

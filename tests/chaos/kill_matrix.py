@@ -51,7 +51,7 @@ class Matrix:
         self.bodies.update({f"{mode} after a long prompt": {**clients.MODES[mode], "prompt":
                                                             PREFILL + clients.MODES[mode]["prompt"]} for mode in long})
         self.answers = clients.undisturbed(cluster, self.bodies)
-        self.pauses = []
+        self.recoveries = []
 
     def start_agent(self, device):
         name = f"a{len(self.cluster.processes):03d}"
@@ -67,7 +67,7 @@ class Matrix:
 
         def strike():
             self.cluster.agent(victim).signal(signal.SIGKILL)
-            state["at"], state["tokens_then"] = time.monotonic(), state["tokens"]
+            state["at"], state["wall"], state["tokens_then"] = time.monotonic(), time.time(), state["tokens"]
 
         def on_token(count):
             state["tokens"] = count
@@ -82,9 +82,7 @@ class Matrix:
         precise = state["tokens_then"] == (0 if moment == "prefill" else moment + 1)
         self.kills += 1
         self.missed += not precise
-        after = [t for t in transcript.times() if t > state["at"]]
-        if after:
-            self.pauses.append(after[0] - state["at"])
+        self.recoveries.append(clients.recovery(self.cluster, transcript, state["wall"], state["at"]))
         self.violations += [f"stage {stage} ({victim}), {moment}, {mode}: {wrong}"
                             for wrong in history.check(transcript, self.answers[name])]
         return precise
@@ -101,8 +99,9 @@ def run(chosen, report=print, background=2, flags=()):
                     if matrix.kill(stage, moment, mode):
                         break
                 found = (matrix.violations + load.violations)[before:]
+                resumed = matrix.recoveries[-1][-1]
                 report(f"stage {stage}, {moment}, {mode}: "
-                       + (f"{matrix.pauses[-1]:.3f} s to the next token" if matrix.pauses else "")
+                       + (f"{resumed:.3f} s to the next token" if resumed is not None else "")
                        + "".join(f"\n  WRONG {one}" for one in found))
         clients.full(cluster, matrix.agents, stages=3)
         violations = matrix.violations + load.violations
@@ -111,7 +110,7 @@ def run(chosen, report=print, background=2, flags=()):
         if violations:
             report(cluster.serve.text()[-6000:])
         return {"kills": matrix.kills, "answers": matrix.kills + load.finished, "violations": violations,
-                "pauses": matrix.pauses, "missed": matrix.missed, "refused": load.refused}
+                "recoveries": matrix.recoveries, "missed": matrix.missed, "refused": load.refused}
 
 
 def main():
@@ -126,9 +125,8 @@ def main():
     began = time.monotonic()
     out = run(chosen, lambda line: print(line, flush=True), flags=("--stage-recovery",) * given.stage_recovery)
     print(f"{out['kills']} kills ({out['missed']} beside their moment), {out['answers']} answers, "
-          f"{out['refused']} refused with 503, {len(out['violations'])} violations; kill to next token median "
-          f"{clients.percentile(out['pauses'], 50):.3f} s, p99 {clients.percentile(out['pauses'], 99):.3f} s; "
-          f"{time.monotonic() - began:.0f} s")
+          f"{out['refused']} refused with 503, {len(out['violations'])} violations; {time.monotonic() - began:.0f} s")
+    print(clients.TABLE_HEAD, clients.table("killed", out["recoveries"]), sep="\n")
     return 1 if out["violations"] else 0
 
 

@@ -6,10 +6,8 @@
 Three agents hold the model, one stands by; one client streams. Times are the coordinator's log's and the client's."""
 
 import argparse
-import datetime
 import json
 import pathlib
-import re
 import signal
 import sys
 import time
@@ -20,25 +18,6 @@ import history
 import kill_matrix
 
 BODY = {**clients.MODES["greedy"], "max_tokens": 200}
-
-
-def stamp(line):
-    text = re.match(r"time=(\S+)Z ", line)[1]
-    return datetime.datetime.fromisoformat(text + "+00:00").timestamp()
-
-
-def events(cluster, after):
-    """(time, event) of the coordinator's log since the wall-clock time `after`."""
-    out = []
-    for line in cluster.serve.text().splitlines():
-        found = re.match(r"time=\S+Z process=coordinator event=(\S+)", line)
-        if found and stamp(line) >= after - 0.001:
-            out.append((stamp(line), found[1]))
-    return out
-
-
-def first(found, names):
-    return next((at for at, name in found if name in names), None)
 
 
 def lose(matrix, answer, number):
@@ -55,22 +34,11 @@ def lose(matrix, answer, number):
     transcript = clients.ask(cluster, BODY, on_token)
     matrix.kills += 1
     matrix.violations += history.check(transcript, answer)
-    found = events(cluster, at["wall"])
-    # Tokens that were on their way when it died do not count: the next token after the new plan serves.
-    working = first(found, ("serving",))
-    resumed = [t - at["mono"] for t in transcript.times() if t - at["mono"] > working - at["wall"]]
-    detected = first(found, ("node_suspect", "node_gone", "generation_failed"))
+    row = clients.recovery(cluster, transcript, at["wall"], at["mono"])
     device = matrix.agents.pop(victim)
     cluster.agent(victim).end()
     matrix.start_agent(device)
-    return detected - at["wall"], working - at["wall"], resumed[0] if resumed else None
-
-
-def table(name, rows):
-    for column, what in enumerate(("detection", "working plan", "first resumed token")):
-        values = [row[column] for row in rows if row[column] is not None]
-        print(f"| {name} | {what} | {len(values)} | {clients.percentile(values, 50):.3f} | "
-              f"{clients.percentile(values, 99):.3f} |", flush=True)
+    return row
 
 
 def measure(matrix, answer, name, number, count, kept):
@@ -93,11 +61,11 @@ def main():
     with harness.Cluster(agents=(), serve=kill_matrix.LAYOUT) as cluster:
         matrix = kill_matrix.Matrix(cluster)
         answer = clients.undisturbed(cluster, {"long": BODY})["long"]
-        print("| fault | seconds to | times | median | p99 |\n|---|---|---|---|---|")
+        print(clients.TABLE_HEAD)
         for name, number, count in (("killed", signal.SIGKILL, given.kills), ("frozen", signal.SIGSTOP, given.freezes)):
             rows = measure(matrix, answer, name, number, count, given.rows)
             if rows:
-                table(name, rows)
+                print(clients.table(name, rows), flush=True)
         violations += matrix.violations
     for one in violations:
         print("WRONG", one)

@@ -16,7 +16,6 @@ import time
 import clients
 import harness
 import history
-import recovery_times
 
 DEVICE = "cpu:threads=1,memory=400MiB"
 LAYERS = (10, 10, 10)
@@ -48,11 +47,11 @@ class Pipeline:
                 self.cluster.agent(victim).signal(signal.SIGKILL)
 
         transcript = clients.ask(self.cluster, body, on_token)
-        found = recovery_times.events(self.cluster, at["wall"])
-        serving = recovery_times.first(found, ("serving",)) - at["wall"]
+        found = clients.events(self.cluster, at["wall"])
+        serving = clients.first(found, "serving") - at["wall"]
         after = [t - at["mono"] for t in transcript.times() if t - at["mono"] > serving]
         wrong = history.check(transcript, answer)
-        inherited = recovery_times.first(found, ("inherit",)) is not None
+        inherited = clients.first(found, "inherit") is not None
         if inherited != self.recovery:
             wrong.append("the KV was " + ("inherited" if inherited else "not inherited"))
         self.agents.pop(victim)
