@@ -5,12 +5,14 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import tempfile
-import threading
 import unittest
 
+import clients
 import harness
+import history
 
 BODY = {"prompt": "Once upon a time", "max_tokens": 48, "temperature": 0, "ignore_eos": True}
 SEEDED = {**BODY, "temperature": 0.8, "seed": 11, "top_p": 0.95, "frequency_penalty": 0.3}
@@ -129,6 +131,43 @@ class Layouts(unittest.TestCase):
             self.assertTrue(text_of(cluster.streamed("/v1/completions", BODY)))
 
 
+class Joining(unittest.TestCase):
+    def test_there_is_no_start_order(self):
+        # Agents and a gateway dial until the coordinator is there.
+        with harness.Cluster(agents=(), ready=False) as cluster:
+            cluster.serve.end()
+            cluster.processes.remove(cluster.serve)
+            for i in (1, 2):
+                cluster.join(f"a{i}", SPARE_AGENTS[i])
+            gateway = cluster.run("gateway", "gateway", "--join", cluster.fabric, "--port", "0", "--model", harness.model())
+            port = cluster.fabric.rsplit(":", 1)[1]
+            cluster.serve = cluster.run("serve", "serve", cluster.source, "--served-model-name", "smollm2", "--device",
+                                        "none", "--port", str(cluster.port), "--fabric-port", port)
+            cluster.port = int(harness.wait_for(
+                lambda: cluster.running() and re.search(r"http://[^:]+:(\d+)/v1", gateway.text()),
+                harness.START_S, cluster.tails)[1])
+            harness.wait_for(lambda: cluster.get("/health").status == 200, harness.START_S, cluster.tails)
+            self.assertEqual(len(clients.ask(cluster, clients.MODES["greedy"]).times()), clients.WIDE["max_tokens"])
+
+    def test_an_agent_is_dialled_where_it_says(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        said = f"localhost:{port}"
+        with harness.Cluster(agents=SPARE_AGENTS[:1], ready=False) as cluster:
+            cluster.join("a2", SPARE_AGENTS[1], "--fabric-host", "127.0.0.1", "--fabric-port", str(port),
+                         "--advertise", said)
+
+            def reached():
+                view = cluster.cluster()
+                links = [link for link in view["links"] if link["to"] == "a2" and link["reachable"]]
+                return links and (links, {n["name"]: n["address"] for n in view["nodes"]})
+
+            links, addresses = harness.wait_for(reached, harness.START_S, cluster.tails)
+            self.assertEqual((links[0]["from"], links[0]["relay"]), ("a1", ""))
+            self.assertEqual(addresses["a2"], said)
+
+
 class Strangers(unittest.TestCase):
     def test_a_wrong_token_is_a_clear_error(self):
         with harness.Cluster(agents=("cpu:threads=1",)) as cluster:
@@ -147,19 +186,15 @@ class Loss(unittest.TestCase):
     def lose(self, body, number, after):
         """Each agent that holds a stage is lost in turn; the answer is the undisturbed one."""
         with harness.Cluster(agents=SPARE_AGENTS) as cluster:
-            undisturbed = text_of(cluster.streamed("/v1/completions", body))
+            body = {**body, "return_token_ids": True}
+            answer = clients.undisturbed(cluster, {"it": body})["it"]
             victim = sorted(layers_by_node(cluster))[0]
-            stream = cluster.stream("/v1/completions", body)
-            self.assertEqual(stream.status, 200)
-            payloads = []
-            for payload in stream.payloads():
-                payloads.append(payload)
-                if len(payloads) == after:
+
+            def on_token(count):
+                if count == after:
                     cluster.agent(victim).signal(number)
-            self.assertEqual(payloads[-1], "[DONE]")
-            chunks = [harness.json.loads(p) for p in payloads[:-1]]
-            self.assertFalse([c for c in chunks if "error" in c], chunks[-1])
-            self.assertEqual(text_of(chunks), undisturbed)
+
+            self.assertEqual(history.check(clients.ask(cluster, body, on_token), answer), [])
             if number == signal.SIGKILL:
                 self.assertNotIn(victim, layers_by_node(cluster))
 
@@ -187,30 +222,14 @@ class Loss(unittest.TestCase):
         # Room for the next generation beside the one that drains.
         roomy = tuple(agent.replace("120MiB", "400MiB") for agent in SPARE_AGENTS)
         with harness.Cluster(agents=roomy) as cluster:
-            undisturbed = text_of(cluster.streamed("/v1/completions", BODY))
             victim = sorted(layers_by_node(cluster))[0]
-            answers = []
-            stop = threading.Event()
-
-            def ask():
-                while not stop.is_set():
-                    try:
-                        answers.append(text_of(cluster.streamed("/v1/completions", BODY)))
-                    except AssertionError as refusal:
-                        answers.append(str(refusal))
-
-            readers = [threading.Thread(target=ask) for _ in range(2)]
-            for reader in readers:
-                reader.start()
-            harness.wait_for(lambda: len(answers) >= 2, harness.START_S, cluster.tails)
-            code, out, err = cluster.command("drain", victim, "--address", cluster.fabric)
-            before = len(answers)
-            harness.wait_for(lambda: len(answers) >= before + 2, harness.START_S, cluster.tails)
-            stop.set()
-            for reader in readers:
-                reader.join(harness.START_S)
+            with clients.Load(cluster, clients.undisturbed(cluster)) as load:
+                harness.wait_for(lambda: load.finished >= 2, harness.START_S, cluster.tails)
+                code, out, err = cluster.command("drain", victim, "--address", cluster.fabric)
+                before = load.finished
+                harness.wait_for(lambda: load.finished >= before + 2, harness.START_S, cluster.tails)
             self.assertEqual(code, 0, out + err)
-            self.assertEqual(set(answers), {undisturbed})
+            self.assertEqual((load.violations, load.refused), ([], 0))
             self.assertNotIn(victim, layers_by_node(cluster))
 
 
