@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -108,6 +109,39 @@ class Faults(unittest.TestCase):
             clients.full(cluster, AGENTS, stages=3, seconds=90)
 
         self.under_load(cluster, act)
+
+    @only_long
+    def test_an_agent_that_has_become_slow_is_planned_around(self):
+        devices = ("cpu:threads=1,memory=120MiB",) * 3  # any two hold the model
+        with harness.Cluster(agents=devices) as cluster:
+            names = [f"a{i + 1}" for i in range(len(devices))]
+            most = max(clients.full(cluster, names)[0], key=lambda stage: stage["layers"])
+            victim = most["devices"][0].split("/")[0]
+            over = threading.Event()
+
+            def slow():  # it stands still most of the time
+                while not over.wait(0.005):
+                    cluster.agent(victim).signal(signal.SIGSTOP)
+                    time.sleep(0.02)
+                    cluster.agent(victim).signal(signal.SIGCONT)
+
+            def layers():
+                return sum(s["layers"] for r in clients.serving(cluster) for s in r if s["devices"] == [f"{victim}/0"])
+
+            def act(_):
+                held = layers()
+                self.assertGreater(held, 0)
+                slowing = threading.Thread(target=slow)
+                slowing.start()
+                try:
+                    harness.wait_for(lambda: f"event=straggler device={victim}/0" in cluster.serve.text(), 120,
+                                     cluster.tails)
+                    harness.wait_for(lambda: clients.serving(cluster) and layers() < held, 60, cluster.tails)
+                finally:
+                    over.set()
+                    slowing.join()
+
+            self.under_load(cluster, act)
 
     def test_all_replicas_lost_then_one_returns(self):
         with harness.Cluster(agents=(WHOLE, WHOLE)) as cluster:
