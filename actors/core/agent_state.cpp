@@ -92,6 +92,8 @@ void agent_state::take(prober_effects effects, agent_effects& out) {
       out.emplace_back(agent_do::dial{d->address});
     else if (auto* t = std::get_if<dial_through>(&e))
       out.emplace_back(std::move(*t));
+    else if (auto* h = std::get_if<hang_up>(&e))
+      out.emplace_back(*h);
     else if (auto* p = std::get_if<send_probe>(&e))
       out.emplace_back(agent_do::probe{p->peer, p->id, p->ballast_bytes});
     else if (auto* r = std::get_if<link_result>(&e)) {
@@ -393,6 +395,13 @@ void agent_state::refused(const std::string& reason, std::uint64_t now_us, agent
   out.emplace_back(agent_do::leave{"the coordinator refused this node: " + reason, false});
 }
 
+std::set<std::string> agent_state::neighbours() const {
+  std::set<std::string> out;
+  for (const auto& [id, g] : generations_)
+    out.merge(g.where.nodes());
+  return out;
+}
+
 agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std::uint64_t now_us) {
   agent_effects out;
   note_steps(progress);
@@ -429,7 +438,7 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
     rates_changed_ = false;
     to_coordinator(control(proto::HEARTBEAT, m), out);
   }
-  take(links_.tick(now_us), out);
+  take(links_.tick(now_us, neighbours()), out);
   measure_idle(now_us, out);
   watch_devices(progress, now_us, out);
   return out;

@@ -48,6 +48,7 @@ struct dial {
   std::string address;
 };
 using dial_through = actors::dial_through;
+using hang_up = actors::hang_up;
 struct send {
   transport::peer_id peer = 0;
   transport::frame message;
@@ -109,11 +110,11 @@ struct log {
 } // namespace agent_do
 
 using agent_effect =
-    std::variant<agent_do::dial, agent_do::dial_through, agent_do::send, agent_do::probe,
-                 agent_do::open_model, agent_do::measure_devices, agent_do::prepare_rank,
-                 agent_do::commit_rank, agent_do::release_rank, agent_do::abort_rank,
-                 agent_do::start_replica, agent_do::drain_replica, agent_do::stop_replica,
-                 agent_do::leave, agent_do::log>;
+    std::variant<agent_do::dial, agent_do::dial_through, agent_do::hang_up, agent_do::send,
+                 agent_do::probe, agent_do::open_model, agent_do::measure_devices,
+                 agent_do::prepare_rank, agent_do::commit_rank, agent_do::release_rank,
+                 agent_do::abort_rank, agent_do::start_replica, agent_do::drain_replica,
+                 agent_do::stop_replica, agent_do::leave, agent_do::log>;
 using agent_effects = std::vector<agent_effect>;
 
 /// Functional core: every call takes an event and the time (microseconds of a clock that only goes
@@ -183,6 +184,8 @@ private:
                      agent_effects& out);
   void measure_idle(std::uint64_t now_us, agent_effects& out);
   void note_steps(const std::vector<rank_progress>& progress);
+  /// Nodes that a generation here has beside this one.
+  [[nodiscard]] std::set<std::string> neighbours() const;
   [[nodiscard]] double predicted_us(const local_generation& g, std::uint64_t steps,
                                     std::uint64_t tokens) const;
   /// A step here that is older hangs.

@@ -133,6 +133,16 @@ void link_prober::ask_relay(link& l, std::uint64_t now_us, prober_effects& out) 
   out.emplace_back(dial_through{relay->id, l.who.name, l.who.incarnation});
 }
 
+// Only the coordinator is given up: of two agents only the way to the relay is known here, not the
+// way from there. Whether the agent reaches the other end shows when it is asked; if not, the link
+// is the coordinator's again a moment later.
+bool link_prober::worth_moving(const link& l, std::uint64_t now_us) const {
+  if (l.relay.empty() || l.relay != last_relay_ || own_ > l.who.name || now_us < l.move_at_us)
+    return false;
+  const auto* relay = next_relay(l);
+  return relay != nullptr && relay->name != last_relay_;
+}
+
 void link_prober::unreachable(link& l, const std::string& why, prober_effects& out) {
   if (l.told_unreachable || own_ > l.who.name)
     return; // the side that dials first speaks for the pair
@@ -187,7 +197,7 @@ void link_prober::finish(link& l, std::uint64_t now_us, prober_effects& out) {
   out.emplace_back(l.last);
 }
 
-prober_effects link_prober::tick(std::uint64_t now_us) {
+prober_effects link_prober::tick(std::uint64_t now_us, const std::set<std::string>& in_use) {
   prober_effects out;
   for (auto& [name, l] : links_) {
     if (l.peer == 0) {
@@ -203,6 +213,11 @@ prober_effects link_prober::tick(std::uint64_t now_us) {
       l.probe = 0; // lost or very slow: this round is tried again
       l.done = 0;
       next_probe(l, now_us, out);
+    } else if (l.probe == 0 && l.measured && now_us >= l.next_round_us && in_use.count(name) == 0 &&
+               worth_moving(l, now_us)) {
+      l.move_at_us = now_us + move_again_us;
+      l.next_round_us = now_us + again_us; // until it has ended
+      out.emplace_back(hang_up{l.peer});
     } else if (l.probe == 0 && l.measured && now_us >= l.next_round_us) {
       l.done = 0;
       l.best_small_us = l.best_big_us = 0;

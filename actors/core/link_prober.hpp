@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -42,13 +43,17 @@ struct send_probe {
   std::uint64_t id = 0;
   std::uint32_t ballast_bytes = 0;
 };
-using prober_effect = std::variant<dial_peer, dial_through, send_probe, link_result>;
+struct hang_up {
+  transport::peer_id peer = 0;
+};
+using prober_effect = std::variant<dial_peer, dial_through, send_probe, link_result, hang_up>;
 using prober_effects = std::vector<prober_effect>;
 
 /// Functional core; times in microseconds of a clock that only goes forward. The smaller name of a
 /// pair dials; the other tries too when nothing has come of that for a while. When neither can dial
 /// the other, the smaller name asks those who are connected with it to relay: other agents first,
-/// the nearest of them, and `last_relay` (the coordinator) only when all of these could not.
+/// the nearest of them, and `last_relay` (the coordinator) only when all of these could not. A link
+/// through `last_relay` is given up for an agent that may relay by now, while nobody uses it.
 class link_prober {
 public:
   /// `own_address` is empty where nobody can dial this process.
@@ -64,14 +69,16 @@ public:
                              std::uint64_t now_us);
   /// `at_us`: when the reply reached this process.
   prober_effects probe_reply(transport::peer_id peer, std::uint64_t id, std::uint64_t at_us);
-  prober_effects tick(std::uint64_t now_us);
+  /// `in_use`: peers that a generation needs. Their links stay as they are.
+  prober_effects tick(std::uint64_t now_us, const std::set<std::string>& in_use = {});
   /// The coordinator is new and knows nothing: every finished measurement again.
   [[nodiscard]] std::vector<link_result> results() const;
 
   static constexpr std::uint32_t ballast_bytes = 1U << 20;
   static constexpr int small_probes = 12, big_probes = 4;
-  static constexpr std::uint64_t again_us = 60'000'000;      // measured anew in the background
-  static constexpr std::uint64_t relay_after_us = 5'000'000; // when both sides may have dialled
+  static constexpr std::uint64_t again_us = 60'000'000;       // measured anew in the background
+  static constexpr std::uint64_t relay_after_us = 5'000'000;  // when both sides may have dialled
+  static constexpr std::uint64_t move_again_us = 600'000'000; // after a move to another relay
 
 private:
   struct link {
@@ -87,6 +94,7 @@ private:
     int done = 0;                            // probes of this round
     std::uint64_t best_small_us = 0, best_big_us = 0;
     std::uint64_t next_round_us = 0;
+    std::uint64_t move_at_us = 0; // to a better relay, not before
     bool measured = false, told_unreachable = false;
     link_result last;
   };
@@ -95,6 +103,7 @@ private:
   void unreachable(link& l, const std::string& why, prober_effects& out);
   [[nodiscard]] const transport::peer_info* next_relay(const link& l) const;
   void ask_relay(link& l, std::uint64_t now_us, prober_effects& out);
+  [[nodiscard]] bool worth_moving(const link& l, std::uint64_t now_us) const;
 
   std::string own_, own_address_, last_relay_;
   std::map<std::string, link> links_;

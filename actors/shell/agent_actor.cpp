@@ -109,6 +109,10 @@ private:
     parts_->log("event=asking_for_relay peer=" + x.name);
     parts_->fabric.dial_through(x.relay, x.name, x.incarnation);
   }
+  void perform(agent_do::hang_up& x) {
+    parts_->log("event=leaving_relay peer=" + std::to_string(x.peer));
+    parts_->fabric.disconnect(x.peer);
+  }
   void perform(agent_do::send& x) { parts_->fabric.send(x.peer, std::move(x.message)); }
   void perform(agent_do::probe& x) {
     proto::probe m;

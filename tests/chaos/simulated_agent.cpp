@@ -179,6 +179,8 @@ void simulated_agent::carry_out(actors::agent_effects effects) {
       net_.dial(id_, dial->address);
     } else if (auto* through = std::get_if<act::dial_through>(&e)) {
       net_.dial_through(id_, through->relay, through->name, through->incarnation);
+    } else if (auto* end = std::get_if<act::hang_up>(&e)) {
+      net_.hang_up(end->peer);
     } else if (auto* send = std::get_if<act::send>(&e)) {
       net_.send(id_, send->peer, std::move(send->message));
     } else if (auto* probe = std::get_if<act::probe>(&e)) {

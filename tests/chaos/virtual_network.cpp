@@ -225,6 +225,17 @@ void virtual_network::connect(process_id from, process_id to, process_id relay) 
   }
 }
 
+void virtual_network::hang_up(transport::peer_id peer) {
+  const auto it = connections_.find(peer / 2);
+  if (it == connections_.end() || it->second.broken)
+    return;
+  const int mine = static_cast<int>(peer % 2);
+  const bool unheard = is_cut(it->second, 1 - mine);
+  it->second.broken = true;
+  take_down(it->first, mine, 0, "left");
+  take_down(it->first, 1 - mine, unheard ? silence_us : latency(), "connection closed");
+}
+
 bool virtual_network::send(process_id from, transport::peer_id to, packet p) {
   const auto it = connections_.find(to / 2);
   const int mine = static_cast<int>(to % 2);

@@ -81,6 +81,8 @@ public:
   /// As fabric::dial_through: the relay is a process that both ends are connected with.
   void dial_through(process_id from, transport::peer_id relay, const std::string& name,
                     std::uint64_t incarnation);
+  /// As fabric::disconnect.
+  void hang_up(transport::peer_id peer);
   /// False: no such connection any more.
   bool send(process_id from, transport::peer_id to, packet p);
 

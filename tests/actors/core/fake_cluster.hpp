@@ -293,6 +293,7 @@ private:
       carry_out(n, n.state->dial_failed(transport::relayed_address(x.name, coordinator_name),
                                         "refused", now_us));
   }
+  void perform(fake_node&, agent_do::hang_up&) {} // no link here has a relay's name
   void perform(fake_node& n, agent_do::send& x) { send(n.name, x.peer, std::move(x.message)); }
   void perform(fake_node& n, agent_do::probe& x) {
     proto::probe m;

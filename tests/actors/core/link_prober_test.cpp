@@ -226,6 +226,50 @@ TEST_CASE("the nearest agent relays, then another, and the coordinator last") {
   CHECK(now - before <= 150'000);
 }
 
+TEST_CASE("a link through the coordinator moves to an agent, when nobody uses it") {
+  link_prober a("a", "", "coordinator");
+  auto now = start_us;
+  (void)a.peer_up(peer(1, "coordinator"), now);
+  (void)a.directory({{"b", 1, ""}, {"near", 1, "near:1"}}, now);
+  REQUIRE(measure(a, a.peer_up(relayed_peer(9, "b", "coordinator"), now), 9, now, 500));
+  const auto wait = [&](std::uint64_t us, const std::set<std::string>& in_use = {}) {
+    prober_effects out;
+    for (const auto until = now + us; now < until && out.empty(); now += 25'000)
+      for (auto& e : a.tick(now, in_use))
+        if (const auto* ask = std::get_if<dial_through>(&e); ask != nullptr && ask->name == "b")
+          out.push_back(std::move(e));
+        else if (std::holds_alternative<hang_up>(e))
+          out.push_back(std::move(e));
+        else if (const auto* probe = std::get_if<send_probe>(&e))
+          (void)measure(a, {*probe}, probe->peer, now, 500);
+    return out;
+  };
+  CHECK(wait(2 * link_prober::again_us).empty()); // there is no better one
+  REQUIRE(measure(a, a.peer_up(peer(3, "near"), now), 3, now, 90));
+  CHECK(wait(2 * link_prober::again_us, {"b"}).empty());
+  auto effects = wait(2 * link_prober::again_us);
+  REQUIRE(first<hang_up>(effects) != nullptr);
+  CHECK(first<hang_up>(effects)->peer == 9);
+  (void)a.peer_down(9, "local", now);
+  effects = wait(1'000'000);
+  REQUIRE(first<dial_through>(effects) != nullptr);
+  CHECK(first<dial_through>(effects)->relay == 3);
+  // It does not reach the other: the coordinator has it again, and keeps it for a while.
+  (void)a.dial_failed(transport::relayed_address("b", "near"), "b is not connected", now);
+  effects = wait(10'000'000);
+  REQUIRE(first<dial_through>(effects) != nullptr);
+  CHECK(first<dial_through>(effects)->relay == 1);
+  REQUIRE(measure(a, a.peer_up(relayed_peer(10, "b", "coordinator"), now), 10, now, 500));
+  CHECK(wait(link_prober::move_again_us - 30'000'000).empty());
+  effects = wait(2 * link_prober::again_us);
+  REQUIRE(first<hang_up>(effects) != nullptr);
+  CHECK(first<hang_up>(effects)->peer == 10);
+  (void)a.peer_down(10, "local", now);
+  // An agent's link stays: the way from there to the other end is not known here.
+  REQUIRE(measure(a, a.peer_up(relayed_peer(11, "b", "near"), now), 11, now, 500));
+  CHECK(wait(2 * link_prober::move_again_us).empty());
+}
+
 TEST_CASE("where nobody can relay, the coordinator is told that there is no link") {
   link_prober a("a", "");
   (void)a.directory({{"b", 1, ""}}, start_us);
