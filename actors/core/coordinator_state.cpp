@@ -583,7 +583,9 @@ void coordinator_state::apply(const scheduler::serving_plan& plan, time_ms now,
   const bool by_hand = options_.layout &&
                        (!options_.settings.stage_recovery || !options_.layout->placement.empty() ||
                         generations_.serving() != options_.layout->stages.size());
+  // The rates of two that share a device do not add up.
   if (searching_for_ == urgency::improve && old_rate > 0 && drains_.empty() && !by_hand &&
+      !generations_.crowded() &&
       (rate - old_rate) * (options_.pays_window_s - options_.reload_s) <=
           old_rate * options_.reload_s) {
     fx.log.push_back("event=plan_kept why=\"a switch does not pay\"");

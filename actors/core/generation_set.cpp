@@ -481,6 +481,16 @@ bool generation_set::adopting() const {
                      [](const auto& r) { return r.second.phase == generation_phase::adopting; });
 }
 
+bool generation_set::crowded() const {
+  for (auto a = records_.begin(); a != records_.end(); ++a)
+    for (auto b = std::next(a); b != records_.end(); ++b)
+      if (a->second.phase == generation_phase::serving &&
+          b->second.phase == generation_phase::serving &&
+          a->second.where.shares_device(b->second.where))
+        return true;
+  return false;
+}
+
 bool generation_set::uses(const std::string& node) const {
   return std::any_of(records_.begin(), records_.end(),
                      [&](const auto& r) { return r.second.where.nodes().count(node) != 0; });

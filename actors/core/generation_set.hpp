@@ -121,6 +121,8 @@ public:
   [[nodiscard]] bool exchanging() const; // something is being prepared or committed
   [[nodiscard]] bool adopting() const;
   [[nodiscard]] bool uses(const std::string& node) const;
+  /// Two that serve share a device: one was to make way for the other when their coordinator went.
+  [[nodiscard]] bool crowded() const;
   [[nodiscard]] double serving_tokens_per_s() const;
   [[nodiscard]] std::size_t serving() const; // generations
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }

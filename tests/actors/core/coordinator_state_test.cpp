@@ -310,6 +310,8 @@ TEST_CASE("a coordinator that dies in any phase of a switch leaves nothing behin
           continue;
         INFO(phase << (unsent ? ", nothing sent" : ", all sent") << (room ? "" : ", no room"));
         fake_cluster c;
+        if (room)
+          c.most_kv_blocks = 40;
         c.add("a", {{room ? 300U : 150U, 400}});
         c.run_ms(3000);
         REQUIRE(c.serving() != nullptr);
@@ -330,6 +332,34 @@ TEST_CASE("a coordinator that dies in any phase of a switch leaves nothing behin
         check_held(c);
         check_memory(c);
       }
+}
+
+TEST_CASE("of two adopted generations on one device one goes, whatever that seems to cost") {
+  fake_cluster c;
+  c.options().goal.max_replicas = 1;
+  c.apply_options();
+  c.most_kv_blocks = 40; // the next generation fits beside it
+  c.add("a", {{300, 100}});
+  c.run_ms(3000);
+  REQUIRE(c.serving() != nullptr);
+  // The new generation serves, and its coordinator dies before it has drained the old one.
+  c.crash_at = "event=serving";
+  c.crash_unsent = true;
+  c.add("b", {{90, 50}});
+  c.run_ms(5000);
+  REQUIRE(c.crashed);
+  c.restart_coordinator(2);
+  c.run_ms(1000);
+  REQUIRE_FALSE(c.logged("event=make_room"));
+  REQUIRE(c.logged("event=adopted"));
+  c.run_ms(5000);
+  std::set<std::string> taken;
+  for (const auto& [id, g] : c.coordinator->generations().records())
+    for (const auto& s : g.where.stages)
+      for (const auto& r : s.ranks)
+        CHECK(taken.insert(r.node).second);
+  CHECK(c.serving() != nullptr);
+  check_held(c);
 }
 
 TEST_CASE("a coordinator that finds half a generation has it released") {

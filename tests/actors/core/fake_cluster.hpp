@@ -168,6 +168,7 @@ public:
   std::vector<transport::frame> answers; // to peers that are no nodes
   std::set<std::string> unreachable;     // addresses that nobody can dial
   bool relays = false;                   // somebody joins those who cannot dial each other
+  std::uint32_t most_kv_blocks = UINT32_MAX;
   /// The coordinator stops for good when it logs this event: with all that it sends along with it,
   /// or before any of that. restart_coordinator() makes the next one.
   std::string crash_at;
@@ -332,7 +333,7 @@ private:
     if (used + weights + 1 > budget)
       r.error = "too little memory";
     else
-      r.kv_blocks = static_cast<std::uint32_t>(budget - used - weights);
+      r.kv_blocks = std::min(most_kv_blocks, static_cast<std::uint32_t>(budget - used - weights));
     if (r.error.empty())
       n.held_mib[{x.device, x.spec.generation}] = weights;
     r.memory.weight_bytes = weights << 20;
