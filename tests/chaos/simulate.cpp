@@ -9,15 +9,15 @@
 namespace {
 
 int usage() {
-  std::cerr
-      << "usage: simulate [--seed N] [--seeds COUNT] [--steps M] [--log]\n"
-         "                [--bug skip-generation-check|drop-last-token|forget-lease|skip-refill]\n"
-         "  --seed N     the first seed (1)\n"
-         "  --seeds C    how many seeds from there (1)\n"
-         "  --steps M    stop each after M events (0: when it is over)\n"
-         "  --log        print what happens\n"
-         "  --bug B      with a fault planted in the simulation\n"
-         "exit codes: 0 no violation, 1 a violation (printed with its seed), 2 usage\n";
+  std::cerr << "usage: simulate [--seed N] [--seeds COUNT] [--steps M] [--log]\n"
+               "                [--bug "
+               "skip-generation-check|drop-last-token|forget-lease|skip-refill|forget-memory]\n"
+               "  --seed N     the first seed (1)\n"
+               "  --seeds C    how many seeds from there (1)\n"
+               "  --steps M    stop each after M events (0: when it is over)\n"
+               "  --log        print what happens\n"
+               "  --bug B      with a fault planted in the simulation\n"
+               "exit codes: 0 no violation, 1 a violation (printed with its seed), 2 usage\n";
   return 2;
 }
 
@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
               : bug == "drop-last-token"     ? planted_bug::drop_last_token
               : bug == "forget-lease"        ? planted_bug::forget_lease
               : bug == "skip-refill"         ? planted_bug::skip_refill
+              : bug == "forget-memory"       ? planted_bug::forget_memory
                                              : planted_bug::none;
       if (o.bug == planted_bug::none)
         return usage();

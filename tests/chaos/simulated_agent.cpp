@@ -303,8 +303,9 @@ void simulated_agent::prepare(const actors::agent_do::prepare_rank& what) {
       return;
     }
     std::uint32_t taken = 0;
-    for (const auto& [other, r] : ranks_)
-      taken += r.kv_blocks;
+    if (bug_ != planted_bug::forget_memory)
+      for (const auto& [other, r] : ranks_)
+        taken += r.kv_blocks;
     result.kv_blocks =
         std::min<std::uint32_t>(24, device_.kv_blocks - std::min(device_.kv_blocks, taken));
     carry_out(agent_.rank_prepared(what.device, {who.first, who.second}, result));
@@ -326,6 +327,12 @@ void simulated_agent::commit(const actors::agent_do::commit_rank& c) {
     }
     r.kept.reset();
     r.kv_blocks = c.start.kv_blocks;
+    std::uint32_t held = 0;
+    for (const auto& [who, rank] : ranks_)
+      held += rank.kv_blocks;
+    if (held > device_.kv_blocks)
+      tell_.violation(name_ + " holds " + std::to_string(held) + " KV blocks and has memory for " +
+                      std::to_string(device_.kv_blocks));
   }
   carry_out(
       agent_.rank_committed(c.device, c.id, found == ranks_.end() ? "it was never prepared" : ""));

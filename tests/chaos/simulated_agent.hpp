@@ -24,6 +24,7 @@ enum class planted_bug : std::uint8_t {
   drop_last_token,       // a resubmission forgets the journal's last entry
   forget_lease,          // a silent node's lease is renewed for ever
   skip_refill,           // a stage that is new takes inherited blocks for full
+  forget_memory,         // a device promises KV blocks that another generation has
 };
 
 struct simulated_device {

@@ -7,6 +7,7 @@
 #include "tests/chaos/virtual_network.hpp"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 
 namespace hexgen::tests {
@@ -56,6 +57,7 @@ private:
   [[nodiscard]] std::string any_host();
   [[nodiscard]] bool served() const;
   [[nodiscard]] std::string leftovers() const;
+  [[nodiscard]] std::string assigned_wrongly() const;
   bool run_until(time_us until, const std::function<bool()>& done);
 
   simulation_options options_;
@@ -273,6 +275,28 @@ std::string world::leftovers() const {
   return {};
 }
 
+// A layer that a replica lacks or has twice, or a device that serves in two places.
+std::string world::assigned_wrongly() const {
+  std::map<std::pair<std::string, std::uint32_t>, std::uint64_t> taken; // by which generation
+  for (const auto& [id, g] : coordinator_->state().generations().records()) {
+    if (g.phase != actors::generation_phase::serving)
+      continue;
+    int next = 0;
+    for (const auto& s : g.where.stages) {
+      if (s.first_layer != next || s.layers <= 0)
+        return "generation " + std::to_string(id) + " goes from layer " + std::to_string(next) +
+               " to layer " + std::to_string(s.first_layer);
+      next += s.layers;
+      for (const auto& r : s.ranks)
+        if (!taken.emplace(std::pair(r.node, r.device), id).second)
+          return r.node + "/" + std::to_string(r.device) + " has two places";
+    }
+    if (next != simulated_coordinator::options(1).shape.layers)
+      return "generation " + std::to_string(id) + " ends after layer " + std::to_string(next);
+  }
+  return {};
+}
+
 bool world::run_until(time_us until, const std::function<bool()>& done) {
   while (!done()) {
     if (options_.steps != 0 && events_ >= options_.steps)
@@ -324,6 +348,9 @@ simulation_result world::run() {
       violation("nothing serves although everything was healed: " +
                 (gateway_ ? gateway_->router().not_ready() : std::string("no gateway")));
     run_until(net_.now() + quiet_us, [] { return false; });
+    if (coordinator_ && !coordinator_->state().generations().exchanging())
+      if (const auto wrong = assigned_wrongly(); !wrong.empty())
+        violation(wrong);
     run_until(net_.now() + leftovers_us, [this] { return leftovers().empty(); });
     if (const auto left = leftovers(); !left.empty())
       violation(left);

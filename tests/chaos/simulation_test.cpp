@@ -82,7 +82,7 @@ TEST_CASE("whatever fails, every accepted request streams an undisturbed run's t
 
 // Each found a fault of the control plane once.
 TEST_CASE("seeds that once failed") {
-  for (const std::uint64_t seed : {3'228, 34'637, 44'012, 95'817, 105'702, 211'363}) {
+  for (const std::uint64_t seed : {3'228, 34'637, 44'012, 95'817, 105'702, 211'363, 1'207, 2'286}) {
     simulation_options o;
     o.seed = seed;
     const auto r = simulate(o);
@@ -92,8 +92,9 @@ TEST_CASE("seeds that once failed") {
 }
 
 TEST_CASE("planted bugs are caught within 1,000 seeds") {
-  for (const auto bug : {planted_bug::skip_generation_check, planted_bug::drop_last_token,
-                         planted_bug::forget_lease, planted_bug::skip_refill}) {
+  for (const auto bug :
+       {planted_bug::skip_generation_check, planted_bug::drop_last_token, planted_bug::forget_lease,
+        planted_bug::skip_refill, planted_bug::forget_memory}) {
     const auto r = search(1'000, bug, true);
     INFO("bug " << static_cast<int>(bug));
     CHECK(r.first_bad_seed != 0);
