@@ -200,7 +200,7 @@ script() {
 
 faults() {
   local line
-  python3 tests/integration/run.py --long --only 'test_faults|test_partitions' | tee build/faults.log
+  python3 tests/integration/run.py --long --only 'test_faults|test_partitions|test_relay' | tee build/faults.log
   line="$(tail -1 build/faults.log)"
   if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
     count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" faults

@@ -108,7 +108,6 @@ class Partitions(unittest.TestCase):
                 harness.wait_for(lambda: load.finished >= before + 2, harness.START_S, cluster.tails)
             self.assertEqual(load.violations, [], cluster.serve.text()[-6000:])
 
-    @only_long
     def test_link_down(self):
         self.partition(lambda network, nodes: network.link("a2", "down"), lambda network: network.link("a2", "up"))
 
