@@ -56,20 +56,20 @@ void cpu_executor::run(const step& s, std::span<const std::int32_t> ids, std::sp
   const leaf_exchange* done = nullptr;
   for (int i = 0; i < part_.layers; ++i) {
     const auto& w = weights_.layers[static_cast<std::size_t>(i)];
-    finish_and_normalise(hidden, done, w.attention_norm, w.qkv.quantised());
+    finish_and_normalise(hidden, done, w.attention_norm, w.qkv.input_bits());
     project(w.qkv, work_.normed, config().hidden, work_.qkv);
     rotate_and_store(w, i, rows);
     attend(w, i, rows);
     project_leaves(w.attention_out, work_.attended, work_.query_width, attention_leaves_,
                    *attention_exchange_, group);
-    finish_and_normalise(hidden, &*attention_exchange_, w.ffn_norm, w.gate_up.quantised());
+    finish_and_normalise(hidden, &*attention_exchange_, w.ffn_norm, w.gate_up.input_bits());
     project(w.gate_up, work_.normed, config().hidden, work_.gate_up);
     gate(w);
     project_leaves(w.ffn_down, work_.gate_up, 2 * work_.ffn_width, ffn_leaves_, *ffn_exchange_,
                    group);
     done = &*ffn_exchange_;
   }
-  finish_and_normalise(hidden, done, nullptr, false);
+  finish_and_normalise(hidden, done, nullptr, std::nullopt);
   if (part_.last)
     write_logits(rows, hidden, logits, group);
 }
@@ -152,7 +152,7 @@ void cpu_executor::embed(std::span<const std::int32_t> ids, std::span<float> hid
 }
 
 void cpu_executor::finish_and_normalise(std::span<float> hidden, const leaf_exchange* done,
-                                        const float* weight, bool codes) {
+                                        const float* weight, std::optional<code_bits> bits) {
   const int width = config().hidden;
   const std::size_t plane = at(tokens_, width);
   threads_.run(tokens_, chunk(tokens_), [&](std::int64_t begin, std::int64_t end) {
@@ -168,8 +168,7 @@ void cpu_executor::finish_and_normalise(std::span<float> hidden, const leaf_exch
       if (weight != nullptr) {
         float* normed = work_.normed + at(t, width);
         kernels_.normalise(x, weight, config().norm_epsilon, width, normed);
-        if (codes)
-          quantise(normed, width, t, 0, width);
+        quantise(normed, bits, width, t, 0, width);
       }
     }
   });
@@ -209,7 +208,7 @@ void cpu_executor::attend(const layer_weights& w, int layer, const step_rows& ro
   const auto& c = config();
   const int heads = part_.kv_head_end - part_.kv_head_begin;
   const int width = c.group() * c.head_dim; // of one leaf
-  const bool codes = w.attention_out.quantised();
+  const auto bits = w.attention_out.input_bits();
   const auto items = static_cast<std::int64_t>((tokens_ + 1) / 2) * heads; // two tokens each
   const auto attend_one = [&](int t, int tokens, int h) {
     const auto& row = rows.tokens[static_cast<std::size_t>(t)];
@@ -226,9 +225,8 @@ void cpu_executor::attend(const layer_weights& w, int layer, const step_rows& ro
     a.pool = pool_.head(layer, h);
     a.block_stride = pool_.block_bytes();
     kernels_.attend(pool_.layout(), a);
-    if (codes)
-      for (int i = 0; i < tokens; ++i)
-        quantise(out + at(i, work_.query_width), work_.query_width, t + i, h * width, width);
+    for (int i = 0; i < tokens; ++i)
+      quantise(out + at(i, work_.query_width), bits, work_.query_width, t + i, h * width, width);
   };
   threads_.run(items, chunk(items), [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) {
@@ -249,13 +247,12 @@ void cpu_executor::attend(const layer_weights& w, int layer, const step_rows& ro
 
 void cpu_executor::gate(const layer_weights& w) {
   const int width = work_.ffn_width;
-  const bool codes = w.ffn_down.quantised();
+  const auto bits = w.ffn_down.input_bits();
   threads_.run(tokens_, chunk(tokens_), [&](std::int64_t begin, std::int64_t end) {
     for (auto t = static_cast<int>(begin); t < static_cast<int>(end); ++t) {
       float* gates = work_.gate_up + at(t, 2 * width);
       kernels_.gate(gates, gates + width, width);
-      if (codes)
-        quantise(gates, width, t, 0, width);
+      quantise(gates, bits, width, t, 0, width);
     }
   });
 }
@@ -263,7 +260,7 @@ void cpu_executor::gate(const layer_weights& w) {
 void cpu_executor::project(const stacked_matrices& w, const float* in, int in_width, float* out) {
   const leaf_columns whole{0, in_width};
   const leaf_sum sum{&whole, 1, out};
-  multiply(w, inputs(in, in_width, static_cast<std::size_t>(in_width)), {&sum, 1},
+  multiply(w, inputs(w, in, in_width, static_cast<std::size_t>(in_width)), {&sum, 1},
            static_cast<std::size_t>(w.rows), tokens_);
 }
 
@@ -278,7 +275,7 @@ void cpu_executor::project_leaves(const stacked_matrices& w, const float* in, in
     out += plane;
   }
   const int width = leaves.empty() ? 0 : leaves.back().end;
-  multiply(w, inputs(in, width, static_cast<std::size_t>(in_stride)), sums,
+  multiply(w, inputs(w, in, width, static_cast<std::size_t>(in_stride)), sums,
            static_cast<std::size_t>(config().hidden), tokens_);
   exchange.gather(group, {work_.sums, plane * static_cast<std::size_t>(exchange.planes())}, plane);
 }
@@ -288,6 +285,7 @@ void cpu_executor::write_logits(const step_rows& rows, std::span<const float> hi
   const int wanted = static_cast<int>(rows.logits.size());
   const auto vocab = static_cast<std::size_t>(config().vocab);
   const int width = config().hidden;
+  const auto bits = weights_.head.input_bits();
   if (wanted == 0)
     return;
   threads_.run(wanted, chunk(wanted), [&](std::int64_t begin, std::int64_t end) {
@@ -295,12 +293,11 @@ void cpu_executor::write_logits(const step_rows& rows, std::span<const float> hi
       float* out = work_.logit_rows + at(i, width);
       kernels_.normalise(hidden.data() + at(rows.logits[static_cast<std::size_t>(i)], width),
                          weights_.output_norm, config().norm_epsilon, width, out);
-      if (weights_.head.quantised())
-        quantise(out, width, i, 0, width);
+      quantise(out, bits, width, i, 0, width);
     }
   });
   const leaf_columns whole{0, width};
-  const auto in = inputs(work_.logit_rows, width, static_cast<std::size_t>(width));
+  const auto in = inputs(weights_.head, work_.logit_rows, width, static_cast<std::size_t>(width));
   if (part_.degree == 1) {
     const leaf_sum sum{&whole, 1, logits.data()};
     multiply(weights_.head, in, {&sum, 1}, vocab, wanted);
@@ -350,13 +347,22 @@ void cpu_executor::multiply(const stacked_matrices& w, const activation_rows& in
   });
 }
 
-activation_rows cpu_executor::inputs(const float* values, int width, std::size_t stride) const {
-  return {values, stride, work_.codes, work_.meta, width / block_columns};
+activation_rows cpu_executor::inputs(const stacked_matrices& w, const float* values, int width,
+                                     std::size_t stride) const {
+  return {values,
+          stride,
+          work_.codes,
+          work_.meta,
+          width / block_columns,
+          w.input_bits().value_or(code_bits::sixteen)};
 }
 
-void cpu_executor::quantise(const float* x, int width, int row, int first_column, int columns) {
+void cpu_executor::quantise(const float* x, std::optional<code_bits> bits, int width, int row,
+                            int first_column, int columns) {
+  if (!bits)
+    return;
   const std::size_t block = block_index(row, first_column / block_columns, width / block_columns);
-  kernels_.quantise(x + first_column, columns, work_.codes + block * block_code_bytes,
+  kernels_.quantise(x + first_column, columns, *bits, work_.codes + block * block_code_bytes,
                     work_.meta + block);
 }
 

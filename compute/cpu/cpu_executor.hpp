@@ -40,9 +40,9 @@ private:
   void embed(std::span<const std::int32_t> ids, std::span<float> hidden, collective& group);
 
   /// hidden += the finished sums of `done` (none before the first layer); then the norm by
-  /// `weight` (none after the last) and its codes.
+  /// `weight` (none after the last) and its codes of `bits`, if any.
   void finish_and_normalise(std::span<float> hidden, const leaf_exchange* done, const float* weight,
-                            bool codes);
+                            std::optional<code_bits> bits);
   void rotate_and_store(const layer_weights& w, int layer, const step_rows& rows);
   void attend(const layer_weights& w, int layer, const step_rows& rows);
   void gate(const layer_weights& w);
@@ -54,8 +54,10 @@ private:
                     collective& group);
   void multiply(const stacked_matrices& w, const activation_rows& in,
                 std::span<const leaf_sum> sums, std::size_t out_stride, int tokens);
-  [[nodiscard]] activation_rows inputs(const float* values, int width, std::size_t stride) const;
-  void quantise(const float* x, int width, int row, int first_column, int columns);
+  [[nodiscard]] activation_rows inputs(const stacked_matrices& w, const float* values, int width,
+                                       std::size_t stride) const;
+  void quantise(const float* x, std::optional<code_bits> bits, int width, int row, int first_column,
+                int columns);
   [[nodiscard]] std::int64_t chunk(std::int64_t items) const;
 
   std::shared_ptr<const model_file> model_;

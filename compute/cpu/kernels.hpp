@@ -12,9 +12,13 @@
 
 namespace hexgen::compute {
 
+/// How finely inputs are quantised: in 12 bits where they meet four-bit weights alone, whose room
+/// in a byte lets a matrix unit multiply both bytes of a code at once (level_amx.hpp).
+enum class code_bits : std::uint8_t { twelve, sixteen };
+
 /// One block of 32 quantised activations beside its codes: value = scale * code.
 struct block_meta {
-  float scale;       // the largest magnitude / 32639
+  float scale;       // the largest magnitude / the largest code
   float sum;         // scale * (head + tail): what a minimum is multiplied with
   std::int32_t head; // sum of codes 0-15
   std::int32_t tail; // sum of codes 16-31
@@ -39,6 +43,7 @@ struct activation_rows {
   const std::byte* codes = nullptr; // by block_index
   const block_meta* meta = nullptr; // by block_index
   int blocks = 0;                   // per token
+  code_bits bits = code_bits::sixteen;
 };
 
 /// The columns [begin, end) of one leaf, counted within the packed matrix.
@@ -86,7 +91,7 @@ struct kernel_table {
   void (*normalise)(const float* x, const float* weight, float epsilon, int n, float* out);
   /// `columns` values (a multiple of 32) of one token to codes and metas, of which the pointers
   /// name the first block; the next ones lie tile_tokens further.
-  void (*quantise)(const float* x, int columns, std::byte* codes, block_meta* meta);
+  void (*quantise)(const float* x, int columns, code_bits bits, std::byte* codes, block_meta* meta);
   /// gate = silu(gate) * up.
   void (*gate)(float* gate, const float* up, int n);
   /// a += b.

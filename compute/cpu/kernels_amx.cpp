@@ -12,8 +12,8 @@ namespace {
 void multiply_tiles(const product& p, int group_begin, int group_end, int tokens) {
   if (tokens < tile_tokens || !p.weights.quantised())
     return multiply<level_vnni, tile_tokens>(p, group_begin, group_end, tokens);
-  const level_amx::tile_session session(p.weights.scales == scale_kind::super_pair);
-  multiply<level_amx, 4 * tile_tokens>(p, group_begin, group_end, tokens);
+  const level_amx::tile_session session(p);
+  multiply<level_amx, 8 * tile_tokens>(p, group_begin, group_end, tokens);
 }
 
 } // namespace

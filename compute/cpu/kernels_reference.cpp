@@ -10,7 +10,7 @@ namespace hexgen::compute {
 
 namespace {
 
-void no_quantisation(const float*, int, std::byte*, block_meta*) {}
+void no_quantisation(const float*, int, code_bits, std::byte*, block_meta*) {}
 
 } // namespace
 

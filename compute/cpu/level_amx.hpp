@@ -1,8 +1,12 @@
-// Integer dots with the matrix unit: 16 tokens by 16 rows in one instruction a plane. Fewer tokens
-// than a tile go the way of VNNI, whose layouts these are; the sums are exact in both.
+// Integer dots with the matrix unit: 16 tokens by 16 rows in one instruction a plane, or for both
+// planes where weights have four bits: a code of 12 bits is 16 * high + low, and 16 * weight fits
+// into a byte, so that [high low] meets [16 * weights; weights]. Fewer tokens than a tile go the
+// way of VNNI, whose layouts these are; the sums are exact in both.
 #pragma once
 
 #include "compute/cpu/level_avx512.hpp"
+
+#include <type_traits>
 
 namespace hexgen::compute {
 namespace {
@@ -16,8 +20,8 @@ struct alignas(64) tile_config {
   std::uint8_t rows[16] = {};
 };
 
-/// Tiles 0 to 3: two pairs of sums, of the high and the low plane. 4 and 5: the planes' codes, and
-/// 6 and 7: the weights they meet, `columns` of them.
+/// Tiles 0 to 3: sums, of 16 bits two pairs of the high and the low plane. 4 and 5: codes of one
+/// plane or of both, and 6 and 7: the weights they meet, `columns` of them.
 constexpr tile_config tile_shapes(int columns) {
   tile_config c;
   for (int i = 0; i < 8; ++i) {
@@ -28,21 +32,30 @@ constexpr tile_config tile_shapes(int columns) {
 }
 
 struct level_amx : level_vnni {
-  /// The calling thread's tiles are set up for products over 32 columns (16: half a block) while
-  /// this lives.
+  /// The calling thread's tiles are set up for products over 32 columns (16: half a block; 64: both
+  /// planes) while this lives.
   struct tile_session {
-    explicit tile_session(bool halves) {
+    explicit tile_session(const product& p) {
       static constexpr tile_config whole = tile_shapes(32);
       static constexpr tile_config half = tile_shapes(16);
-      _tile_loadconfig(halves ? &half : &whole);
+      static constexpr tile_config both_planes = tile_shapes(64);
+      _tile_loadconfig(p.inputs.bits == code_bits::twelve           ? &both_planes
+                       : p.weights.scales == scale_kind::super_pair ? &half
+                                                                    : &whole);
     }
     ~tile_session() { _tile_release(); }
     tile_session(const tile_session&) = delete;
     tile_session& operator=(const tile_session&) = delete;
   };
 
-  /// The dots of 16 tokens with 16 rows, by plane.
-  struct tile_dots {
+  /// The dots of 16 tokens with 16 rows.
+  struct whole_dots {
+    alignas(64) std::int32_t sums[tile_tokens][lane_rows];
+
+    [[nodiscard]] ints of(int token) const { return _mm512_load_si512(sums[token]); }
+  };
+  /// By plane.
+  struct plane_dots {
     alignas(64) std::int32_t high[tile_tokens][lane_rows];
     alignas(64) std::int32_t low[tile_tokens][lane_rows];
 
@@ -52,32 +65,55 @@ struct level_amx : level_vnni {
     }
   };
 
+  template <code_bits Bits>
+  using tile_dots = std::conditional_t<Bits == code_bits::twelve, whole_dots, plane_dots>;
+
   /// One block's weights where tiles can be loaded from.
-  template <code_kind Kind>
+  template <code_kind Kind, code_bits Bits>
   static const std::byte* tile_words(const std::byte* p, std::byte* buffer) {
     if constexpr (Kind == code_kind::byte)
       return p;
     __m512i words[8];
     load_bytes<Kind>(p, words);
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j)
-      _mm512_store_si512(buffer + 64 * j, words[j]);
+    for (int j = 0; j < 8; ++j) {
+      if constexpr (Bits == code_bits::twelve) {
+        _mm512_store_si512(buffer + 64 * j, _mm512_slli_epi32(words[j], 4));
+        _mm512_store_si512(buffer + 64 * (j + 8), words[j]);
+      } else {
+        _mm512_store_si512(buffer + 64 * j, words[j]);
+      }
+    }
     return buffer;
   }
 
-  /// `x`: where the columns begin in the first token's codes, those of the others lie side by side.
-  /// What is to be done with `out` should come a block later: the unit's answer takes that long.
-  template <int Pair>
-  static void multiply_tile(const std::byte* x, const std::byte* words, tile_dots& out) {
-    load_tile<6 + Pair, 8>(words);
-    load_tile<4, 16>(x);
-    zero_tile<2 * Pair>();
-    multiply_tile<2 * Pair, 4, 6 + Pair>();
-    load_tile<5, 16>(x + 32);
-    zero_tile<2 * Pair + 1>();
-    multiply_tile<2 * Pair + 1, 5, 6 + Pair>();
-    store_tile<2 * Pair>(out.high);
-    store_tile<2 * Pair + 1>(out.low);
+  /// Begins the sums of slot 0 or 1. `x`: where the columns begin in the first token's codes, those
+  /// of the others lie side by side.
+  template <int Slot, code_bits Bits>
+  static void multiply_tile(const std::byte* x, const std::byte* words) {
+    if constexpr (Bits == code_bits::twelve) {
+      load_tile<6 + Slot, 16>(words);
+      load_tile<4 + Slot, 16>(x);
+      zero_tile<Slot>();
+      multiply_tiles<Slot, 4 + Slot, 6 + Slot>();
+    } else {
+      load_tile<6 + Slot, 8>(words);
+      load_tile<4, 16>(x);
+      zero_tile<2 * Slot>();
+      multiply_tiles<2 * Slot, 4, 6 + Slot>();
+      load_tile<5, 16>(x + 32);
+      zero_tile<2 * Slot + 1>();
+      multiply_tiles<2 * Slot + 1, 5, 6 + Slot>();
+    }
+  }
+  template <int Slot>
+  static void store_sums(plane_dots& out) {
+    store_tile<2 * Slot>(out.high);
+    store_tile<2 * Slot + 1>(out.low);
+  }
+  template <int Slot>
+  static void store_sums(whole_dots& out) {
+    store_tile<Slot>(out.sums);
   }
 
 private:
@@ -101,7 +137,7 @@ private:
     asm volatile("tilezero %%tmm%c0" ::"i"(Tile));
   }
   template <int Sums, int Codes, int Weights>
-  static void multiply_tile() {
+  static void multiply_tiles() {
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sums), "i"(Codes), "i"(Weights));
   }
 };

@@ -8,6 +8,7 @@ namespace hexgen::compute {
 namespace {
 
 struct level_avx2 : lanes_avx2 {
+  static constexpr bool byte_planes = false;
   struct ints {
     __m256i a, b; // lanes 0-7, 8-15
   };
@@ -32,6 +33,7 @@ struct level_avx2 : lanes_avx2 {
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
     return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(packed, 0xD8), 0xD8);
   }
+  template <code_bits>
   static void store_codes(std::byte* out, ints head, ints tail) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), paired(head));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out) + 1, paired(tail));
@@ -42,7 +44,7 @@ struct level_avx2 : lanes_avx2 {
   }
 
   /// One block of 16 rows: word j as its even and its odd bytes in int16.
-  template <code_kind Kind>
+  template <code_kind Kind, code_bits>
   struct codes {
     __m256i even[8][2], odd[8][2];
 

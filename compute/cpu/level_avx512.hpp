@@ -48,18 +48,20 @@ struct integers_avx512 : lanes_avx512 {
 };
 
 struct level_avx512 : integers_avx512 {
+  static constexpr bool byte_planes = false;
   /// Columns 4j, 4j+2, 4j+1, 4j+3 of each four: the pairs that the even and the odd bytes of a word
   /// of weights meet.
   static __m256i paired(ints x) {
     const __m256i packed = _mm512_cvtepi32_epi16(x);
     return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(packed, 0xD8), 0xD8);
   }
+  template <code_bits>
   static void store_codes(std::byte* out, ints head, ints tail) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), paired(head));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out) + 1, paired(tail));
   }
 
-  template <code_kind Kind>
+  template <code_kind Kind, code_bits>
   struct codes {
     __m512i even[8], odd[8];
 
@@ -89,20 +91,29 @@ struct level_avx512 : integers_avx512 {
 
 #ifdef __AVX512VNNI__
 struct level_vnni : integers_avx512 {
-  /// The high plane (32 bytes), then the low one: code = 256 * high + low, both signed.
+  static constexpr bool byte_planes = true;
+  static constexpr unsigned high_shift(code_bits bits) { return bits == code_bits::twelve ? 4 : 8; }
+
+  /// The high plane (32 bytes), then the low one: code = 2^high_shift * high + low, both signed.
+  template <code_bits Bits>
   static void store_codes(std::byte* out, ints head, ints tail) {
-    const __m512i half = _mm512_set1_epi32(128);
-    const auto high = [&](ints x) {
-      return _mm512_cvtepi32_epi8(_mm512_srai_epi32(_mm512_add_epi32(x, half), 8));
-    };
+    constexpr unsigned shift = high_shift(Bits);
+    const __m512i half = _mm512_set1_epi32(1 << (shift - 1));
     auto* to = reinterpret_cast<__m128i*>(out);
-    _mm_storeu_si128(to, high(head));
-    _mm_storeu_si128(to + 1, high(tail));
-    _mm_storeu_si128(to + 2, _mm512_cvtepi32_epi8(head));
-    _mm_storeu_si128(to + 3, _mm512_cvtepi32_epi8(tail));
+    const auto store = [&](ints x, int half_block) {
+      ints high = _mm512_srai_epi32(_mm512_add_epi32(x, half), shift);
+      if constexpr (Bits == code_bits::twelve) // what is past a byte the low one holds
+        high = _mm512_max_epi32(_mm512_min_epi32(high, _mm512_set1_epi32(127)),
+                                _mm512_set1_epi32(-128));
+      _mm_storeu_si128(to + half_block, _mm512_cvtepi32_epi8(high));
+      _mm_storeu_si128(to + half_block + 2,
+                       _mm512_cvtepi32_epi8(_mm512_sub_epi32(x, _mm512_slli_epi32(high, shift))));
+    };
+    store(head, 0);
+    store(tail, 1);
   }
 
-  template <code_kind Kind>
+  template <code_kind Kind, code_bits Bits>
   struct codes {
     __m512i words[8];
 
@@ -117,7 +128,7 @@ struct level_vnni : integers_avx512 {
         high = _mm512_dpbusd_epi32(high, words[j], broadcast(x + 4 * j));
         low = _mm512_dpbusd_epi32(low, words[j], broadcast(x + 32 + 4 * j));
       }
-      return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
+      return _mm512_add_epi32(_mm512_slli_epi32(high, high_shift(Bits)), low);
     }
   };
 };

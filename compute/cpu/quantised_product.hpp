@@ -44,7 +44,7 @@ struct block_scales {
   }
 };
 
-template <class L, code_kind Codes, scale_kind Scales>
+template <class L, code_kind Codes, scale_kind Scales, code_bits Bits>
 struct quantised_product {
   using scales = block_scales<L, Scales>;
 
@@ -62,7 +62,7 @@ struct quantised_product {
       const scales s(of.scales(b));
       of.fetch_ahead(b);
       const block_meta* m = of.meta(b);
-      const typename L::template codes<Codes> weights(of.weights(b));
+      const typename L::template codes<Codes, Bits> weights(of.weights(b));
 #pragma GCC unroll 16
       for (int t = 0; t < Tokens; ++t) {
         const std::byte* at = of.inputs(b) + static_cast<std::size_t>(t) * block_code_bytes;
@@ -78,7 +78,7 @@ struct quantised_product {
 
 private:
   static constexpr bool has_tiles = requires {
-    typename L::tile_dots;
+    typename L::template tile_dots<Bits>;
   };
 
   /// Where a block's things lie.
@@ -114,13 +114,15 @@ private:
     const block_meta* meta_;
   };
 
-  static constexpr std::size_t unpacked_blocks = 24; // 12 KiB that stay in the first cache
+  // What stays in the first cache.
+  static constexpr std::size_t unpacked_bytes = Bits == code_bits::twelve ? 1024 : 512;
+  static constexpr std::size_t unpacked_blocks = 12288 / unpacked_bytes;
 
   /// Blocks [first, last) of a leaf's weights where tiles can be loaded from, and their scales.
   struct unpacked {
     std::size_t first = 0;
     std::size_t last = 0;
-    alignas(64) std::byte buffer[unpacked_blocks][512];
+    alignas(64) std::byte buffer[unpacked_blocks][unpacked_bytes];
     const std::byte* words[unpacked_blocks];
     block_scales<L, Scales> scales[unpacked_blocks];
   };
@@ -131,53 +133,115 @@ private:
                         std::size_t last, typename L::f (&sums)[Tokens]) {
     const operands of(p, group, token);
     unpacked some;
+    const std::size_t rounds = (last - first + unpacked_blocks - 1) / unpacked_blocks;
+    const std::size_t some_blocks = (last - first + rounds - 1) / std::max<std::size_t>(rounds, 1);
     for (some.first = first; some.first < last; some.first = some.last) {
-      some.last = std::min(last, some.first + unpacked_blocks);
+      some.last = std::min(last, some.first + some_blocks);
       for (std::size_t b = some.first, i = 0; b < some.last; ++b, ++i) {
-        some.words[i] = L::template tile_words<Codes>(of.weights(b), some.buffer[i]);
+        some.words[i] = L::template tile_words<Codes, Bits>(of.weights(b), some.buffer[i]);
         some.scales[i] = scales(of.scales(b));
       }
-      const bool begin = some.first == first;
-      add_tile<true>(of, some, begin, p.weights.zero, sums);
-      for (int t = tile_tokens; t < Tokens; t += tile_tokens)
-        add_tile<false>(operands(p, group, token + t), some, begin, p.weights.zero, sums + t);
+      add_some<Tokens / tile_tokens>(p, of, some, some.first == first, sums);
     }
   }
 
-  /// The unit answers late: a block's dots are under way while those of the one before are added.
-  /// Memory is read ahead during the first of the tiles, while the unit works, not in a burst.
-  template <bool Fetch>
-  static void add_tile(const operands& of, const unpacked& some, bool begin, int zero,
+  /// A block of a tile: those of `some` one by one, tile after tile.
+  struct place {
+    const std::byte* codes;
+    const block_meta* meta;
+    std::size_t count; // blocks of `some`
+    std::size_t skip;  // blocks of a tile that are not among them
+    std::size_t block = 0;
+    int tiles; // with this one's
+
+    place(const operands& of, const unpacked& some, int blocks, int all_tiles)
+        : codes(of.inputs(some.first)), meta(of.meta(some.first)), count(some.last - some.first),
+          skip(static_cast<std::size_t>(blocks) - count), tiles(all_tiles) {}
+
+    /// Whether a tile ended.
+    [[gnu::always_inline]] bool advance() {
+      move(1);
+      if (++block < count)
+        return false;
+      block = 0;
+      move(skip);
+      --tiles;
+      return true;
+    }
+
+  private:
+    [[gnu::always_inline]] void move(std::size_t blocks) {
+      codes += blocks * tile_tokens * block_code_bytes;
+      meta += blocks * tile_tokens;
+    }
+  };
+
+  /// The unit answers late: while a block's dots are added, those of the next one come to memory
+  /// and those of the one after it are under way, also from one tile to the next. A store that
+  /// waits for its product holds up all that follows. (Halves take all of the unit's tiles: there
+  /// only one block is under way.)
+  template <int Tiles>
+  static void add_some(const product& p, const operands& of, const unpacked& some, bool first,
                        typename L::f* sums) {
-    typename L::tile_dots dots[2][scales::two_halves ? 2 : 1];
+    typename L::template tile_dots<Bits> dots[2][scales::two_halves ? 2 : 1];
     tile_sums own;
-    own.load(begin ? nullptr : sums, every_token);
-    start_block<0, Fetch>(of, some, some.first, dots[0]);
-    for (std::size_t b = some.first;;) {
-      if (b + 1 < some.last)
-        start_block<1, Fetch>(of, some, b + 1, dots[1]);
-      own.add(some.scales[b - some.first], of.meta(b), zero, dots[0], every_token);
-      if (++b == some.last)
+    place at(of, some, p.inputs.blocks, Tiles);
+    place ahead = at;
+    own.load(first ? nullptr : sums, every_token);
+    start_block<0>(of, some, ahead);
+    store_block<0>(dots[0]);
+    if (!scales::two_halves)
+      start_block<1>(of, some, ahead);
+    const auto add = [&](const auto& ready) __attribute__((always_inline)) {
+      own.add(some.scales[at.block], at.meta, p.weights.zero, ready, every_token);
+      if (!at.advance())
+        return;
+      own.store(sums, every_token);
+      sums += tile_tokens;
+      if (at.tiles != 0)
+        own.load(first ? nullptr : sums, every_token);
+    };
+    // The last store or two have nothing new to store, which does no harm.
+    for (;;) {
+      start_block<0>(of, some, ahead);
+      store_block<1>(dots[1]);
+      add(dots[0]);
+      if (at.tiles == 0)
         break;
-      if (b + 1 < some.last)
-        start_block<0, Fetch>(of, some, b + 1, dots[0]);
-      own.add(some.scales[b - some.first], of.meta(b), zero, dots[1], every_token);
-      if (++b == some.last)
+      start_block<1>(of, some, ahead);
+      store_block<0>(dots[0]);
+      add(dots[1]);
+      if (at.tiles == 0)
         break;
     }
-    own.store(sums, every_token);
   }
 
-  template <int Slot, bool Fetch, class Dots>
-  static void start_block(const operands& of, const unpacked& some, std::size_t b, Dots& dots) {
-    const std::byte* words = some.words[b - some.first];
-    if constexpr (Fetch)
-      of.fetch_ahead(b);
+  /// The next product, if any is left. Memory is read ahead during the first of the tiles, while
+  /// the unit works, not in a burst.
+  template <int Slot>
+  [[gnu::always_inline]] static void start_block(const operands& of, const unpacked& some,
+                                                 place& ahead) {
+    if (ahead.tiles == 0)
+      return;
+    const std::byte* words = some.words[ahead.block];
+    if (ahead.codes < of.inputs(some.last))
+      of.fetch_ahead(some.first + ahead.block);
     if constexpr (scales::two_halves) {
-      L::template multiply_tile<0>(of.inputs(b), words, dots[0]);
-      L::template multiply_tile<1>(of.inputs(b) + 16, words + 256, dots[1]);
+      L::template multiply_tile<0, Bits>(ahead.codes, words);
+      L::template multiply_tile<1, Bits>(ahead.codes + 16, words + 256);
     } else {
-      L::template multiply_tile<Slot>(of.inputs(b), words, dots[0]);
+      L::template multiply_tile<Slot, Bits>(ahead.codes, words);
+    }
+    ahead.advance();
+  }
+
+  template <int Slot, class Dots>
+  [[gnu::always_inline]] static void store_block(Dots& dots) {
+    if constexpr (scales::two_halves) {
+      L::template store_sums<0>(dots[0]);
+      L::template store_sums<1>(dots[1]);
+    } else {
+      L::template store_sums<Slot>(dots[0]);
     }
   }
 
@@ -228,21 +292,23 @@ private:
   }
 };
 
-template <class L, int Tokens, code_kind Codes>
+template <class L, int Tokens, code_kind Codes, code_bits Bits = code_bits::sixteen>
 void multiply_codes(const product& p, int group_begin, int group_end, int tokens) {
   switch (p.weights.scales) {
   case scale_kind::half:
-    return tiles<L, quantised_product<L, Codes, scale_kind::half>, Tokens>(p, group_begin,
-                                                                           group_end, 0, tokens);
+    return tiles<L, quantised_product<L, Codes, scale_kind::half, Bits>, Tokens>(
+        p, group_begin, group_end, 0, tokens);
   case scale_kind::half_min:
-    return tiles<L, quantised_product<L, Codes, scale_kind::half_min>, Tokens>(
+    return tiles<L, quantised_product<L, Codes, scale_kind::half_min, Bits>, Tokens>(
         p, group_begin, group_end, 0, tokens);
   case scale_kind::super_min:
-    return tiles<L, quantised_product<L, Codes, scale_kind::super_min>, Tokens>(
+    return tiles<L, quantised_product<L, Codes, scale_kind::super_min, Bits>, Tokens>(
         p, group_begin, group_end, 0, tokens);
   case scale_kind::super_pair:
-    return tiles<L, quantised_product<L, Codes, scale_kind::super_pair>, Tokens>(
-        p, group_begin, group_end, 0, tokens);
+    if constexpr (Codes == code_kind::byte)
+      return tiles<L, quantised_product<L, Codes, scale_kind::super_pair, Bits>, Tokens>(
+          p, group_begin, group_end, 0, tokens);
+    return;
   case scale_kind::none:
     return;
   }
@@ -253,10 +319,15 @@ template <class L, int Tokens>
 void multiply(const product& p, int group_begin, int group_end, int tokens) {
   switch (p.weights.codes) {
   case code_kind::nibble:
+    if constexpr (L::byte_planes)
+      if (p.inputs.bits == code_bits::twelve)
+        return multiply_codes<L, Tokens, code_kind::nibble, code_bits::twelve>(p, group_begin,
+                                                                               group_end, tokens);
     return multiply_codes<L, Tokens, code_kind::nibble>(p, group_begin, group_end, tokens);
   case code_kind::nibble_table:
-    return tiles<L, quantised_product<L, code_kind::nibble_table, scale_kind::half>, Tokens>(
-        p, group_begin, group_end, 0, tokens);
+    return tiles<
+        L, quantised_product<L, code_kind::nibble_table, scale_kind::half, code_bits::sixteen>,
+        Tokens>(p, group_begin, group_end, 0, tokens);
   case code_kind::byte:
     return multiply_codes<L, Tokens, code_kind::byte>(p, group_begin, group_end, tokens);
   default:
@@ -264,11 +335,11 @@ void multiply(const product& p, int group_begin, int group_end, int tokens) {
   }
 }
 
-/// 32 columns at a time to 16-bit codes |q| <= 32639 = 127 * 256 + 127, so that a code splits into
-/// two signed bytes.
-template <class L>
-void quantise(const float* x, int columns, std::byte* codes, block_meta* meta) {
-  constexpr float most = 32639.0F;
+/// 32 columns at a time to codes that split into two signed bytes: |q| <= 127 * 256 + 127, in 12
+/// bits 127 * 16 + 127.
+template <class L, code_bits Bits>
+void quantise_in(const float* x, int columns, std::byte* codes, block_meta* meta) {
+  constexpr float most = Bits == code_bits::twelve ? 2159.0F : 32639.0F;
   constexpr float least = 1e-30F; // below it the inverse would overflow: such a block is zero
   for (int k = 0; k < columns; k += block_columns) {
     const auto a = L::load(x + k);
@@ -277,7 +348,7 @@ void quantise(const float* x, int columns, std::byte* codes, block_meta* meta) {
     const float inverse = largest > least ? most / largest : 0.0F;
     const auto head = L::to_ints(L::mul(a, L::set(inverse)));
     const auto tail = L::to_ints(L::mul(b, L::set(inverse)));
-    L::store_codes(codes, head, tail);
+    L::template store_codes<Bits>(codes, head, tail);
     meta->scale = largest > least ? largest / most : 0.0F;
     meta->head = L::sum_ints(head);
     meta->tail = L::sum_ints(tail);
@@ -285,6 +356,14 @@ void quantise(const float* x, int columns, std::byte* codes, block_meta* meta) {
     codes += block_code_bytes * tile_tokens;
     meta += tile_tokens;
   }
+}
+
+template <class L>
+void quantise(const float* x, int columns, code_bits bits, std::byte* codes, block_meta* meta) {
+  if (bits == code_bits::twelve)
+    quantise_in<L, code_bits::twelve>(x, columns, codes, meta);
+  else
+    quantise_in<L, code_bits::sixteen>(x, columns, codes, meta);
 }
 
 } // namespace

@@ -118,6 +118,7 @@ private:
     const int ffn_end = cuts[static_cast<std::size_t>(part_.ffn_leaf_end)];
     add_rows(w.gate_up, prefix + "ffn_gate.weight", c.ffn, c.hidden, ffn_begin, ffn_end);
     add_rows(w.gate_up, prefix + "ffn_up.weight", c.ffn, c.hidden, ffn_begin, ffn_end);
+    w.ffn_down.wide_inputs = true; // products of gates and values
     add_columns(w.ffn_down, prefix + "ffn_down.weight", c.ffn, ffn_begin, ffn_leaves(c, part_));
     return w;
   }

@@ -5,6 +5,7 @@
 #include "compute/cpu/matrix.hpp"
 #include "compute/executor.hpp"
 
+#include <optional>
 #include <vector>
 
 namespace hexgen::compute {
@@ -17,12 +18,17 @@ struct stacked_matrices {
   };
   std::vector<part> parts;
   int rows = 0;
+  bool wide_inputs = false; // inputs with outliers, of which 12 bits leave too little of the rest
 
-  [[nodiscard]] bool quantised() const {
+  /// How their input is quantised, if any of them is. All ranks and layouts agree: it hangs on the
+  /// tensors' types alone.
+  [[nodiscard]] std::optional<code_bits> input_bits() const {
+    std::optional<code_bits> bits;
     for (const auto& p : parts)
-      if (p.weights.quantised())
-        return true;
-    return false;
+      if (p.weights.quantised() && bits != code_bits::sixteen)
+        bits = p.weights.codes == code_kind::nibble && !wide_inputs ? code_bits::twelve
+                                                                    : code_bits::sixteen;
+    return bits;
   }
 };
 
