@@ -6,9 +6,12 @@
 #include "tests/chaos/simulated_gateway.hpp"
 #include "tests/chaos/virtual_network.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 
 namespace hexgen::tests {
 namespace {
@@ -16,6 +19,8 @@ namespace {
 constexpr time_us chaos_from_us = 1'000'000;
 constexpr time_us heal_limit_us = 60'000'000; // then everything must have ended
 constexpr time_us quiet_us = 500'000;         // after the last request
+// Who came and went often is planned with again after half a minute at most.
+constexpr time_us full_limit_us = 40'000'000;
 // A generation that lost a stage holds its sequences until it is released: at most the time to
 // adopt and to release it.
 constexpr time_us leftovers_us = 6'000'000;
@@ -58,6 +63,7 @@ private:
   [[nodiscard]] bool served() const;
   [[nodiscard]] std::string leftovers() const;
   [[nodiscard]] std::string assigned_wrongly() const;
+  [[nodiscard]] std::string left_out() const;
   bool run_until(time_us until, const std::function<bool()>& done);
 
   simulation_options options_;
@@ -297,6 +303,37 @@ std::string world::assigned_wrongly() const {
   return {};
 }
 
+// A node that neither serves nor is idle for a reason that the plan gives.
+std::string world::left_out() const {
+  if (!coordinator_)
+    return "the coordinator";
+  const auto view = nlohmann::json::parse(coordinator_->state().status_json(net_.now() / 1000));
+  std::set<std::string> planned;
+  const auto add = [&](const std::string& device) {
+    planned.insert(device.substr(0, device.find('/')));
+  };
+  for (const auto& r : view.at("plan").at("replicas"))
+    if (r.at("state") == "serving")
+      for (const auto& s : r.at("stages"))
+        for (const auto& d : s.at("devices"))
+          add(d);
+  for (const auto& line : view.at("plan").at("why"))
+    if (line.get<std::string>().find("does not pay") != std::string::npos)
+      return {}; // there is a better plan, but not by much
+  for (const auto& i : view.at("plan").at("idle"))
+    add(i.at("device"));
+  for (const auto& m : machines_) {
+    const auto& nodes = view.at("nodes");
+    const auto n = std::find_if(nodes.begin(), nodes.end(),
+                                [&](const auto& node) { return node.at("name") == m->name; });
+    if (n == nodes.end())
+      return m->name + ", which has not joined";
+    if (n->at("state") != "draining" && planned.count(m->name) == 0)
+      return m->name + ", which is " + n->at("state").get<std::string>();
+  }
+  return {};
+}
+
 bool world::run_until(time_us until, const std::function<bool()>& done) {
   while (!done()) {
     if (options_.steps != 0 && events_ >= options_.steps)
@@ -348,6 +385,17 @@ simulation_result world::run() {
       violation("nothing serves although everything was healed: " +
                 (gateway_ ? gateway_->router().not_ready() : std::string("no gateway")));
     run_until(net_.now() + quiet_us, [] { return false; });
+    time_us look_at = net_.now();
+    std::string out;
+    run_until(net_.now() + full_limit_us, [&] {
+      if (net_.now() < look_at)
+        return false;
+      look_at = net_.now() + 200'000;
+      out = left_out();
+      return out.empty();
+    });
+    if (!out.empty())
+      violation("the plan is not full: it leaves out " + out);
     if (coordinator_ && !coordinator_->state().generations().exchanging())
       if (const auto wrong = assigned_wrongly(); !wrong.empty())
         violation(wrong);
