@@ -1,5 +1,7 @@
 #include "scheduler/baselines.hpp"
 
+#include "scheduler/grouping.hpp"
+
 #include <algorithm>
 #include <map>
 
@@ -102,6 +104,46 @@ std::vector<pipeline> pipeline_only(const cost_model& costs) {
       lines.push_back(std::move(line));
   }
   return lines;
+}
+
+std::vector<std::vector<pipeline>> baseline_plans(const cost_model& costs,
+                                                  const std::vector<config::request_kind>& kinds,
+                                                  occupancy mode) {
+  std::vector<std::vector<pipeline>> plans;
+  const auto offer = [&](std::vector<pipeline> lines) {
+    // One shape takes no notice of links: a pipeline that has none to its next stage goes.
+    std::erase_if(lines, [&](const pipeline& line) {
+      return !check_pipelines(costs, {line}, kinds.front().prompt_tokens,
+                              kinds.front().output_tokens)
+                  .empty();
+    });
+    if (!lines.empty() && std::find(plans.begin(), plans.end(), lines) == plans.end())
+      plans.push_back(std::move(lines));
+  };
+  const auto& pool = costs.devices();
+  for (const auto& shape : possible_shapes(costs)) {
+    const auto everywhere = one_shape(costs, shape.degree, shape.stages);
+    offer(everywhere);
+    for (int kind = 0; kind < pool.kinds(); ++kind) {
+      auto alone = everywhere;
+      std::erase_if(alone, [&](const pipeline& line) {
+        return std::any_of(line.begin(), line.end(), [&](const stage& one) {
+          return pool.kind_of(one.devices.front()) != kind;
+        });
+      });
+      offer(std::move(alone));
+    }
+  }
+  layout_setting even;
+  even.mode = mode;
+  even.rule = layout_rule::even;
+  layout_book book(costs, kinds, even);
+  for (const auto& seed : seed_groupings(book))
+    offer(place_grouping(book, seed));
+  constexpr int most_devices = 2048; // Petals' looks at every pair
+  if (pool.devices() <= most_devices)
+    offer(pipeline_only(costs));
+  return plans;
 }
 
 } // namespace hexgen::scheduler

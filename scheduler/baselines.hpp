@@ -2,6 +2,7 @@
 #pragma once
 
 #include "scheduler/cost_model.hpp"
+#include "scheduler/simulator.hpp"
 
 #include <vector>
 
@@ -21,5 +22,12 @@ struct shape {
 /// As Petals: every device a stage of its own that holds as many layers as fit, devices joined in
 /// order of nearness until a pipeline is complete.
 [[nodiscard]] std::vector<pipeline> pipeline_only(const cost_model& costs);
+
+/// What the baselines would make of the pool, legal plans only, each once: one shape everywhere, of
+/// all kinds and of each kind alone; one degree and even layers inside every pipeline, over the
+/// search's starting points; and Petals'. A placement with shared layers is no plan.
+[[nodiscard]] std::vector<std::vector<pipeline>>
+baseline_plans(const cost_model& costs, const std::vector<config::request_kind>& kinds,
+               occupancy mode);
 
 } // namespace hexgen::scheduler

@@ -1,5 +1,8 @@
 #include "scheduler/group_search.hpp"
 
+#include "scheduler/baselines.hpp"
+#include "scheduler/plan_service.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -103,12 +106,16 @@ group_judge::group_judge(layout_book& book, const config::workload& workload,
 
 double group_judge::operator()(const grouping& individual, double floor) {
   const auto chosen = choose_layouts(book_, individual, setting_.most_replicas);
-  if (chosen.empty())
-    return -infinity;
-  ++evaluations_;
   std::vector<const line_service*> lines;
   for (const auto& one : chosen)
     lines.push_back(&one.layout->service);
+  return (*this)(lines, floor);
+}
+
+double group_judge::operator()(const std::vector<const line_service*>& lines, double floor) {
+  if (lines.empty())
+    return -infinity;
+  ++evaluations_;
   const double can = capacity(lines, book_.kinds());
   switch (setting_.goal) {
   case search_goal::capacity:
@@ -252,6 +259,31 @@ search_result search_groups(layout_book& book, const config::workload& workload,
   }
   result.evaluations = judge.evaluations() + last.evaluations() + judged;
   return result;
+}
+
+std::vector<pipeline> or_baseline(layout_book& book, const config::workload& workload,
+                                  const search_setting& setting, occupancy mode,
+                                  std::vector<pipeline> lines) {
+  group_judge judge(book, workload, setting, setting.final_requests, setting.seed * 2 + 2000);
+  const auto value = [&](const std::vector<pipeline>& plan, double floor) {
+    std::vector<line_service> services;
+    for (const auto& line : plan)
+      services.push_back(service_of(book.costs(), line, workload.kinds, mode));
+    std::vector<const line_service*> pointers;
+    for (const auto& service : services)
+      pointers.push_back(&service);
+    return judge(pointers, floor);
+  };
+  double best = value(lines, -infinity);
+  for (auto& plan : baseline_plans(book.costs(), workload.kinds, mode)) {
+    if (setting.most_replicas > 0 && plan.size() > static_cast<std::size_t>(setting.most_replicas))
+      continue;
+    if (const double found = value(plan, best); improves(found, best)) {
+      best = found;
+      lines = std::move(plan);
+    }
+  }
+  return lines;
 }
 
 } // namespace hexgen::scheduler

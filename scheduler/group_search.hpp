@@ -83,6 +83,9 @@ public:
               std::size_t requests, std::uint64_t seed);
   [[nodiscard]] double operator()(const grouping& individual,
                                   double floor = -std::numeric_limits<double>::infinity());
+  /// The same for pipelines whose services are known.
+  [[nodiscard]] double operator()(const std::vector<const line_service*>& lines,
+                                  double floor = -std::numeric_limits<double>::infinity());
   [[nodiscard]] int evaluations() const { return evaluations_; }
 
 private:
@@ -92,5 +95,11 @@ private:
   std::vector<float> ratios_;
   int evaluations_ = 0;
 };
+
+/// The lines, or a baseline's plan where the goal values that more on a long stream that no search
+/// has seen: a plan is never worse than what the baselines are known to make.
+[[nodiscard]] std::vector<pipeline> or_baseline(layout_book& book, const config::workload& workload,
+                                                const search_setting& setting, occupancy mode,
+                                                std::vector<pipeline> lines);
 
 } // namespace hexgen::scheduler

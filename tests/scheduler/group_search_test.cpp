@@ -1,3 +1,4 @@
+#include "scheduler/baselines.hpp"
 #include "scheduler/group_search.hpp"
 #include "scheduler/paper_cost.hpp"
 #include "scheduler/plan_service.hpp"
@@ -314,4 +315,49 @@ TEST_CASE("search properties hold on random pools", "[group_search]") {
     CHECK(check_pipelines(costs, lines, 100, 60).empty());
     CHECK(capacity(plan, workload.kinds) <= throughput_bound(costs, workload.kinds) * (1 + 1e-6));
   }
+}
+
+TEST_CASE("no baseline serves better than the plan", "[group_search][baselines]") {
+  std::mt19937_64 random(31);
+  int compared = 0, won = 0;
+  for (int i = 0; i < 60; ++i) {
+    const auto model = test::random_model(random, 40);
+    const auto source = test::random_cluster(random, 16, model);
+    const pool pool(source);
+    const paper_cost costs(pool, model, 100, 60);
+    const auto workload = config::fixed_workload(100, 60);
+    const auto baselines = baseline_plans(costs, workload.kinds, occupancy::max_stage);
+    layout_setting layouts;
+    layouts.keep = 2; // so that the search alone may lose
+    layout_book book(costs, workload.kinds, layouts);
+    search_setting setting;
+    setting.base = {1.0F};
+    setting.seeds_only = true;
+    setting.rate = 0.8 * throughput_bound(costs, workload.kinds);
+    for (const auto goal : {search_goal::attainment, search_goal::scale, search_goal::capacity}) {
+      INFO("case " << i);
+      setting.goal = goal;
+      auto found = place_grouping(book, search_groups(book, workload, setting).best);
+      const auto chosen = or_baseline(book, workload, setting, occupancy::max_stage, found);
+      won += chosen == found ? 0 : 1;
+      group_judge judge(book, workload, setting, setting.final_requests, setting.seed * 2 + 2000);
+      const auto value = [&](const std::vector<pipeline>& lines) {
+        std::vector<line_service> services;
+        for (const auto& line : lines)
+          services.push_back(service_of(costs, line, workload.kinds, occupancy::max_stage));
+        std::vector<const line_service*> plan;
+        for (const auto& service : services)
+          plan.push_back(&service);
+        return judge(plan);
+      };
+      CHECK(check_pipelines(costs, chosen, 100, 60).empty());
+      for (const auto& baseline : baselines) {
+        ++compared;
+        CHECK(check_pipelines(costs, baseline, 100, 60).empty());
+        CHECK(value(baseline) <= value(chosen) + 1e-8 * std::abs(value(chosen)));
+      }
+    }
+  }
+  CHECK(compared > 200);
+  CHECK(won > 0);
 }

@@ -1,6 +1,8 @@
 #include "tools/planning/batched_search.hpp"
 
+#include "scheduler/baselines.hpp"
 #include "scheduler/batch_judge.hpp"
+#include "scheduler/replan.hpp"
 #include "tools/planning/in_parallel.hpp"
 
 #include <algorithm>
@@ -23,6 +25,7 @@ constexpr std::size_t short_requests = 1000, long_requests = 3000;
 constexpr std::size_t form_requests = 3000; // for the closed form, whose winners are judged again
 constexpr std::size_t proposals = 4;        // of each size of batch
 constexpr std::size_t finalists = 3;        // of each round, simulated on the long stream
+constexpr std::size_t baseline_rank = 2;    // baselines are judged before third proposals
 constexpr int steps_for_one = 100;          // closed-form steps that one simulated step stands for
 constexpr std::size_t refined_sizes = 4;    // of batch, that the search goes on at
 /// How near the best a candidate comes that is not given up.
@@ -37,6 +40,7 @@ struct candidate {
   grouping it;
   std::vector<scheduler::pipeline> lines;
   double value = -infinity;
+  bool baseline = false;
 };
 
 /// What the closed form assumes of every pipeline. It thinks of one size of batch, and of KV that
@@ -181,11 +185,22 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
     offered.insert(offered.end(), proposed.ranked.begin(),
                    proposed.ranked.begin() +
                        static_cast<std::ptrdiff_t>(std::min(proposals, proposed.ranked.size())));
+    const auto known = [&](const std::vector<scheduler::pipeline>& lines) {
+      return std::any_of(candidates.begin(), candidates.end(),
+                         [&](const auto& other) { return other.lines == lines; });
+    };
     for (std::size_t i = 0; i < offered.size(); ++i)
       if (auto lines = place_grouping(book, offered[i], how.replicas);
-          !lines.empty() && std::none_of(candidates.begin(), candidates.end(),
-                                         [&](const auto& other) { return other.lines == lines; }))
+          !lines.empty() && !known(lines))
         candidates.push_back({s, i, std::move(offered[i]), std::move(lines)});
+    if (layouts.rule != scheduler::layout_rule::free) // is a baseline itself
+      continue;
+    for (auto& lines : scheduler::baseline_plans(*costs[s], inputs.workload.kinds, layouts.mode))
+      if ((how.replicas == 0 || lines.size() <= static_cast<std::size_t>(how.replicas)) &&
+          !known(lines)) {
+        auto it = scheduler::as_seed(*inputs.pool, lines);
+        candidates.push_back({s, baseline_rank, std::move(it), std::move(lines), -infinity, true});
+      }
   }
   if (candidates.empty())
     return found;
@@ -270,7 +285,7 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
       };
     remembered known;
     for (const auto& one : candidates)
-      if (one.size == size)
+      if (one.size == size && !one.baseline) // which lay their devices out in their own way
         known.set(remembered::of(book, one.it, how.replicas), one.value);
     mine.judge = [&](const grouping& it, double floor, bool fresh) {
       const auto judge = [&] {
@@ -290,8 +305,10 @@ batched_found search_batched(const input_flags& flags, const solve_flags& how,
     found.told.ended = one.ended;
     finals.push_back({chosen[i % chosen.size()], 0, std::move(one.best), std::move(placed[i])});
   }
-  for (std::size_t i = 0; i < std::min(finalists, candidates.size()); ++i)
-    finals.push_back(candidates[i]);
+  std::size_t others = 0, baselines = 0;
+  for (const auto& one : candidates)
+    if (++(one.baseline ? baselines : others) <= finalists)
+      finals.push_back(one);
   const auto judged = finals.size();
   judge_in_rounds(
       finals, how.islands, 1,

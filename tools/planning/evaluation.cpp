@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <stdexcept>
 
@@ -120,8 +121,10 @@ private:
                 const std::vector<double>& at_scales, const std::vector<double>& at_rates) {
     auto& made = add_arm(of, name);
     made.search(at_scales, at_rates, rule, flags_.seconds_each, flags_.progress, listener_.doing);
-    if (rule == layout_rule::free) // which may be as regular as it likes
-      add_shapes(made);
+    if (rule == layout_rule::free) { // which may be as regular as it likes
+      made.include(shapes_of(of));
+      made.include(petals_of(of));
+    }
     return made;
   }
   arm& searched(const planning_inputs& of, const std::string& name,
@@ -129,6 +132,23 @@ private:
     // Batched, a search costs seconds, and these plans reach the other scales and rates too.
     return searched(of, name, rule, paper_ ? scales : batched_scales,
                     paper_ ? rates_ : std::vector<double>{});
+  }
+
+  arm& shapes_of(const planning_inputs& of) {
+    auto& known = shapes_[&of];
+    if (known == nullptr) {
+      known = &add_arm(of, "one shape everywhere");
+      add_shapes(*known);
+    }
+    return *known;
+  }
+  arm& petals_of(const planning_inputs& of) {
+    auto& known = petals_[&of];
+    if (known == nullptr) {
+      known = &add_arm(of, "Petals-like");
+      known->add(scheduler::pipeline_only(*of.costs));
+    }
+    return *known;
   }
 
   /// Computes and tells a row, with its spread over short traces where `on_trace(stream, i)` gives
@@ -173,15 +193,18 @@ private:
   }
 
   /// The arm's rates at the usual scales; kept, for ratios.
-  std::vector<double> tell_rates(const arm& of, const char* expected) {
+  std::vector<double> tell_rates(const arm& of, const std::string& name, const char* expected) {
     std::vector<double> found(scales.size());
     tell(
-        "rate at 99 %, scale 3/5/8/15: " + of.name(), expected, "",
+        "rate at 99 %, scale 3/5/8/15: " + name, expected, "",
         [&] { return found = of.largest_rates(scales, share); },
         [&](const auto& stream, std::size_t i) {
           return of.largest_rate(stream, scales[i], share);
         });
     return found;
+  }
+  std::vector<double> tell_rates(const arm& of, const char* expected) {
+    return tell_rates(of, of.name(), expected);
   }
 
   void tell_scales(const arm& of, std::size_t count, const char* expected) {
@@ -206,6 +229,8 @@ private:
     tp4_rates_ = tell_rates(*tp4_, "1.02 / 1.43 / 1.63 / 1.87");
     tell_scales(*tp4_, half_rates, "2.90 / 5.29 / 31");
     best_ = &searched(pool, "A100 best");
+    best_->include(tp8);
+    best_->include(*tp4_);
     best_rates_ = tell_rates(*best_, "1.02 / 1.63 / 2.00 / 2.29");
   }
 
@@ -218,7 +243,10 @@ private:
   }
 
   void full_price() {
-    full_ = &searched(load("paper-full-price"), "full price");
+    const auto& pool = load("paper-full-price");
+    even_ = &searched(pool, "full price, symmetric per pipeline", layout_rule::even);
+    full_ = &searched(pool, "full price");
+    full_->include(*even_);
     full_rates_ = tell_rates(*full_, "1.87 / 3.01 / 4.22 / 4.51");
     tell_scales(*full_, rates_.size(), "2.43 / 2.59 / 3.18 / 4.54 / 6.64");
     tell("rate ratio full / 4xTP4", ">= 2.0 from scale 5", "up to 4, mean 2",
@@ -274,9 +302,9 @@ private:
   }
 
   void asymmetry() {
-    auto& shapes = add_arm(full_->inputs(), "full, one shape everywhere");
-    add_shapes(shapes);
-    const auto shape_rates = tell_rates(shapes, "1.43 / 2.29 / 3.22 / 3.68");
+    const auto& shapes = shapes_of(full_->inputs());
+    const auto shape_rates =
+        tell_rates(shapes, "full price, one shape everywhere", "1.43 / 2.29 / 3.22 / 3.68");
     tell("rate ratio asymmetric / one shape: full", "1.0 - 1.5", "up to 2",
          [&] { return ratio(full_rates_, shape_rates); });
     tell("deadline one shape / asymmetric, rate " + joined(rates_) + ": full", "1.0 - 1.5",
@@ -284,16 +312,12 @@ private:
            return ratio(shapes.smallest_scales(rates_, share),
                         full_->smallest_scales(rates_, share));
          });
-    auto& half_shapes = add_arm(half_->inputs(), "half, one shape everywhere");
-    add_shapes(half_shapes);
-    tell("rate ratio asymmetric / one shape: half", "1.0 - 1.5", "up to 2",
-         [&] { return ratio(half_rates_, half_shapes.largest_rates(scales, share)); });
-    const auto& even =
-        searched(full_->inputs(), "full price, symmetric per pipeline", layout_rule::even);
+    tell("rate ratio asymmetric / one shape: half", "1.0 - 1.5", "up to 2", [&] {
+      return ratio(half_rates_, shapes_of(half_->inputs()).largest_rates(scales, share));
+    });
     tell("rate ratio asymmetric / symmetric per pipeline: full", "1.0 - 1.1", "up to 2",
-         [&] { return ratio(full_rates_, even.largest_rates(scales, share)); });
-    auto& petals = add_arm(half_->inputs(), "half price, Petals-like");
-    petals.add(scheduler::pipeline_only(*half_->inputs().costs));
+         [&] { return ratio(full_rates_, even_->largest_rates(scales, share)); });
+    const auto& petals = petals_of(half_->inputs());
     tell("rate ratio half / Petals-like, scale 15/20/30/90", "", "up to 10", [&] {
       return ratio(half_->largest_rates(petals_scales, share),
                    petals.largest_rates(petals_scales, share));
@@ -357,6 +381,11 @@ private:
            ("Helix " + joined({one.helix}) + " / Swarm " + joined({one.swarm})).c_str(), [&] {
              return std::vector{found.shared_flow, found.stages_flow};
            });
+      tell(name + ", by flow alone: Helix-like / each type apart, Helix-like / Swarm-like", "",
+           ("Helix's " + joined({one.helix / one.separate, one.helix / one.swarm})).c_str(), [&] {
+             return std::vector{found.shared_flow / found.separate_flow,
+                                found.shared_flow / found.stages_flow};
+           });
       tell(name + ", ratio ours / alone, ours / Swarm-like", "",
            ("Helix's " + joined({one.helix / one.separate, one.helix / one.swarm})).c_str(), [&] {
              return std::vector{found.ours / found.separate, found.ours / found.stages_flow};
@@ -371,7 +400,8 @@ private:
   std::vector<scheduler::request_stream> short_;
   std::vector<std::unique_ptr<planning_inputs>> inputs_;
   std::vector<std::unique_ptr<arm>> arms_;
-  arm *tp4_ = nullptr, *best_ = nullptr, *half_ = nullptr, *full_ = nullptr;
+  arm *tp4_ = nullptr, *best_ = nullptr, *half_ = nullptr, *even_ = nullptr, *full_ = nullptr;
+  std::map<const planning_inputs*, arm*> shapes_, petals_;
   std::vector<double> tp8_rates_, tp4_rates_, best_rates_, half_rates_, full_rates_;
 };
 

@@ -109,6 +109,12 @@ double best_flow(const input_flags& flags, const planning_inputs& inputs,
 offline_figures compare_offline(const input_flags& flags, double seconds_each, bool progress) {
   const auto inputs = load_inputs(flags);
   offline_figures found;
+  const double tokens = inputs->workload.mean_output();
+  const auto shared_flow = [&](const planning_inputs& of) {
+    return best_flow(flags, of, [&](const scheduler::cost_model& costs) {
+      return scheduler::place_by_flow(costs, of.workload.kinds, flow_steps, flags.seed);
+    });
+  };
   const auto types = by_type(inputs->cluster);
   std::vector<scheduler::pipeline> together;
   for (const auto& type : types) {
@@ -116,6 +122,7 @@ offline_figures compare_offline(const input_flags& flags, double seconds_each, b
     auto lines =
         search_capacity(flags, *alone, seconds_each / static_cast<double>(types.size()), false, {});
     add_lines(together, *inputs->pool, *alone->pool, std::move(lines));
+    found.separate_flow += tokens * shared_flow(*alone);
   }
   found.separate = tokens_per_s(flags, *inputs, together);
   // Each type alone is a plan as well, and where the search begins.
@@ -125,10 +132,8 @@ offline_figures compare_offline(const input_flags& flags, double seconds_each, b
   const auto ours = search_capacity(flags, *inputs, 2 * seconds_each, progress, std::move(known));
   found.ours = std::max(tokens_per_s(flags, *inputs, ours), found.separate);
   const auto& kinds = inputs->workload.kinds;
-  const double tokens = inputs->workload.mean_output();
-  found.shared_flow = tokens * best_flow(flags, *inputs, [&](const scheduler::cost_model& costs) {
-                        return scheduler::place_by_flow(costs, kinds, flow_steps, flags.seed);
-                      });
+  // What the types serve apart is a placement of the whole, too.
+  found.shared_flow = std::max(tokens * shared_flow(*inputs), found.separate_flow);
   found.stages_flow = tokens * best_flow(flags, *inputs, [&](const scheduler::cost_model& costs) {
                         return scheduler::place_by_stages(costs, kinds);
                       });

@@ -20,8 +20,9 @@ struct offline_figures {
   double ours = 0;
   double separate = 0; // pipelines of one type of node each
   // As flows count, without queues:
-  double shared_flow = 0; // Helix-like: any machine hands on to any that continues
-  double stages_flow = 0; // Swarm-like: equal stages
+  double shared_flow = 0;   // Helix-like: any machine hands on to any that continues
+  double stages_flow = 0;   // Swarm-like: equal stages
+  double separate_flow = 0; // Helix-like inside each type of node, summed
 };
 
 /// Takes about three times `seconds_each`. Throws where the inputs do not load.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
+#include <numeric>
 
 namespace hexgen::tools {
 
@@ -51,6 +52,10 @@ void arm::add(const std::vector<scheduler::pipeline>& lines) {
     made->services.push_back(
         scheduler::service_of(*inputs_.costs, line, inputs_.workload.kinds, inputs_.occupancy));
   plans_.push_back(std::move(made));
+}
+
+void arm::include(const arm& other) {
+  included_.push_back(&other);
 }
 
 void arm::search(const std::vector<double>& scales, const std::vector<double>& rates,
@@ -121,6 +126,8 @@ std::vector<double> arm::smallest_scales(const std::vector<double>& rates, doubl
 double arm::largest_rate(const scheduler::request_stream& stream, double scale,
                          double share) const {
   double best = 0;
+  for (const auto* other : included_)
+    best = std::max(best, other->largest_rate(stream, scale, share));
   const auto late = scheduler::may_be_late(stream.times.size(), share);
   const auto& kinds = inputs_.workload.kinds;
   std::vector<float> ratios;
@@ -153,6 +160,8 @@ double arm::largest_rate(const scheduler::request_stream& stream, double scale,
 double arm::smallest_scale(const scheduler::request_stream& stream, double rate,
                            double share) const {
   double best = std::numeric_limits<double>::infinity();
+  for (const auto* other : included_)
+    best = std::min(best, other->smallest_scale(stream, rate, share));
   const auto late = scheduler::may_be_late(stream.times.size(), share);
   std::vector<float> ratios;
   for (const auto& one : plans_) {
@@ -186,7 +195,11 @@ double arm::capacity() const {
   std::vector<double> found(plans_.size());
   in_parallel(plans_.size(), islands,
               [&](std::size_t i) { found[i] = interrupted() ? 0 : capacity_of(*plans_[i]); });
-  return found.empty() ? 0 : *std::max_element(found.begin(), found.end());
+  double best = 0;
+  for (const auto* other : included_)
+    best = std::max(best, other->capacity());
+  return std::accumulate(found.begin(), found.end(), best,
+                         [](double a, double b) { return std::max(a, b); });
 }
 
 double arm::mean_latency() const {
@@ -194,6 +207,8 @@ double arm::mean_latency() const {
   const auto alone = batched_ != nullptr ? costs_for(flags_, inputs_, 0) : nullptr;
   const auto& costs = alone != nullptr ? *alone : *inputs_.costs;
   double best = std::numeric_limits<double>::infinity();
+  for (const auto* other : included_)
+    best = std::min(best, other->mean_latency());
   for (const auto& one : plans_)
     for (const auto& line : one->lines) {
       const auto service =

@@ -20,6 +20,9 @@ public:
       std::size_t requests);
 
   void add(const std::vector<scheduler::pipeline>& lines);
+  /// The other's plans are also this one's, with figures no worse than it gives: a figure depends a
+  /// little on where its bisection begins. The other is of the same inputs and outlives this.
+  void include(const arm& other);
   /// Searches for capacity, at the given scales (for rate) and rates (for scale); `doing` is told
   /// of each search as it begins.
   void search(const std::vector<double>& scales, const std::vector<double>& rates,
@@ -57,6 +60,7 @@ private:
   const scheduler::calibrated_cost* batched_; // null in paper mode
   scheduler::request_stream stream_;
   std::vector<std::unique_ptr<plan>> plans_;
+  std::vector<const arm*> included_;
 };
 
 } // namespace hexgen::tools

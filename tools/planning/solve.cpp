@@ -235,7 +235,10 @@ std::vector<scheduler::pipeline> search_lines(const input_flags& flags, const so
   told.evaluations = found.evaluations;
   told.ended = found.ended;
   scheduler::layout_book book(*inputs.costs, inputs.workload.kinds, layouts);
-  return place_grouping(book, found.best, how.replicas);
+  auto lines = place_grouping(book, found.best, how.replicas);
+  return interrupted()
+             ? std::move(lines)
+             : or_baseline(book, inputs.workload, setting, inputs.occupancy, std::move(lines));
 }
 
 } // namespace
