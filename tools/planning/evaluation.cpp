@@ -411,7 +411,8 @@ std::string joined(const std::vector<double>& values) {
   std::string text;
   for (const double value : values) {
     char one[32];
-    std::snprintf(one, sizeof one, "%s%.3g", text.empty() ? "" : " / ", value);
+    std::snprintf(one, sizeof one, value >= 1000 ? "%s%.0f" : "%s%.3g", text.empty() ? "" : " / ",
+                  value);
     text += one;
   }
   return text;
