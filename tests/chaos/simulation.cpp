@@ -386,19 +386,17 @@ simulation_result world::run() {
                 (gateway_ ? gateway_->router().not_ready() : std::string("no gateway")));
     run_until(net_.now() + quiet_us, [] { return false; });
     time_us look_at = net_.now();
-    std::string out;
+    std::string wrong;
     run_until(net_.now() + full_limit_us, [&] {
       if (net_.now() < look_at)
         return false;
       look_at = net_.now() + 200'000;
-      out = left_out();
-      return out.empty();
+      const std::string out = left_out();
+      wrong = out.empty() ? assigned_wrongly() : "the plan is not full: it leaves out " + out;
+      return wrong.empty();
     });
-    if (!out.empty())
-      violation("the plan is not full: it leaves out " + out);
-    if (coordinator_ && !coordinator_->state().generations().exchanging())
-      if (const auto wrong = assigned_wrongly(); !wrong.empty())
-        violation(wrong);
+    if (!wrong.empty())
+      violation(wrong);
     run_until(net_.now() + leftovers_us, [this] { return leftovers().empty(); });
     if (const auto left = leftovers(); !left.empty())
       violation(left);
