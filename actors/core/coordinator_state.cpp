@@ -414,6 +414,9 @@ void coordinator_state::maybe_search(time_ms now, coordinator_effects& fx) {
     if (!membership_.links_known() && now < links_deadline_)
       return;
   }
+  // Damping spares those who serve a move; where nobody does, whoever is there is welcome.
+  if (generations_.serving() == 0)
+    membership_.end_damping();
   view_ = membership_.plannable(now);
   for (auto& d : view_.devices) {
     const double slower = stragglers_.factor({d.node, d.index});

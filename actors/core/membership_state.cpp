@@ -380,6 +380,11 @@ bool membership_state::measuring(time_ms now) const {
   });
 }
 
+void membership_state::end_damping() {
+  for (auto& [name, m] : members_)
+    m.plannable_ms = m.joined_ms;
+}
+
 bool membership_state::links_known() const {
   for (auto a = members_.begin(); a != members_.end(); ++a)
     for (auto b = std::next(a); b != members_.end(); ++b) {

@@ -105,6 +105,8 @@ public:
   membership_changes tick(time_ms now);
 
   bool set_draining(const std::string& node, bool draining);
+  /// Whoever left often lately need not wait any longer.
+  void end_damping();
   [[nodiscard]] const std::map<std::string, member>& members() const { return members_; }
   [[nodiscard]] const member* find(const std::string& node) const;
   [[nodiscard]] const member* find(transport::peer_id peer) const;

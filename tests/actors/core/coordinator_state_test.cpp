@@ -468,6 +468,31 @@ TEST_CASE("a node that comes and goes is planned with later each time") {
   CHECK(any_uses(c, "b"));
 }
 
+TEST_CASE("a node that comes and goes is planned with at once where nothing else serves") {
+  fake_cluster c;
+  for (std::uint64_t incarnation = 1; incarnation <= 5; ++incarnation) {
+    c.add("a", {{150, 100}}, incarnation);
+    c.run_ms(1'000);
+    REQUIRE(c.serving() != nullptr);
+    if (incarnation < 5)
+      c.kill("a");
+    c.run_ms(500);
+  }
+  // Others need not wait for it to be trusted again, either.
+  c.add("b", {{150, 100}});
+  c.run_ms(3'000);
+  CHECK(any_uses(c, "b"));
+  // Nor for it when they go.
+  c.kill("a");
+  c.run_ms(500);
+  c.add("a", {{150, 100}}, 6);
+  c.run_ms(1'000);
+  REQUIRE_FALSE(any_uses(c, "a"));
+  c.kill("b");
+  c.run_ms(1'000);
+  CHECK(any_uses(c, "a"));
+}
+
 TEST_CASE("a device that hangs behind a healthy heartbeat is noticed") {
   fake_cluster c;
   c.add("a", {{150, 100}});
