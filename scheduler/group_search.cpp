@@ -266,13 +266,8 @@ std::vector<pipeline> or_baseline(layout_book& book, const config::workload& wor
                                   std::vector<pipeline> lines) {
   group_judge judge(book, workload, setting, setting.final_requests, setting.seed * 2 + 2000);
   const auto value = [&](const std::vector<pipeline>& plan, double floor) {
-    std::vector<line_service> services;
-    for (const auto& line : plan)
-      services.push_back(service_of(book.costs(), line, workload.kinds, mode));
-    std::vector<const line_service*> pointers;
-    for (const auto& service : services)
-      pointers.push_back(&service);
-    return judge(pointers, floor);
+    const auto services = services_of(book.costs(), plan, workload.kinds, mode);
+    return judge(pointers_to(services), floor);
   };
   double best = value(lines, -infinity);
   for (auto& plan : baseline_plans(book.costs(), workload.kinds, mode)) {

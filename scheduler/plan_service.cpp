@@ -16,6 +16,22 @@ line_service service_of(const cost_model& costs, const pipeline& line,
   return made;
 }
 
+std::vector<line_service> services_of(const cost_model& costs, const std::vector<pipeline>& lines,
+                                      const std::vector<config::request_kind>& kinds,
+                                      occupancy mode) {
+  std::vector<line_service> services;
+  for (const auto& line : lines)
+    services.push_back(service_of(costs, line, kinds, mode));
+  return services;
+}
+
+std::vector<const line_service*> pointers_to(const std::vector<line_service>& services) {
+  std::vector<const line_service*> pointers;
+  for (const auto& service : services)
+    pointers.push_back(&service);
+  return pointers;
+}
+
 line_stages stages_of(const cost_model& costs, const pipeline& line,
                       const std::vector<config::request_kind>& kinds) {
   line_stages made;

@@ -227,16 +227,12 @@ TEST_CASE("the search equals brute force over all partitions", "[group_search]")
       REQUIRE_FALSE(chosen.empty());
       std::vector<int> taken(pool.machines().size(), 0);
       std::vector<pipeline> lines;
-      std::vector<line_service> services;
-      std::vector<const line_service*> plan;
       for (const auto& one : chosen)
         lines.push_back(
             place_layout(pool, found.best.genes[one.gene].group, one.slots, *one.layout, taken));
       REQUIRE(check_pipelines(costs, lines, prompt, output).empty());
-      for (const auto& line : lines)
-        services.push_back(service_of(costs, line, workload.kinds, occupancy::max_stage));
-      for (const auto& service : services)
-        plan.push_back(&service);
+      const auto services = services_of(costs, lines, workload.kinds, occupancy::max_stage);
+      const auto plan = pointers_to(services);
       REQUIRE(capacity(plan, workload.kinds) <= bound * (1 + 1e-6));
       reached mine;
       evaluate(plan, mine);
@@ -299,7 +295,6 @@ TEST_CASE("search properties hold on random pools", "[group_search]") {
     std::vector<int> taken(pool.machines().size(), 0);
     std::vector<pipeline> lines;
     std::vector<line_service> services;
-    std::vector<const line_service*> plan;
     for (const auto& one : choose_layouts(book, found.best)) {
       lines.push_back(
           place_layout(pool, found.best.genes[one.gene].group, one.slots, *one.layout, taken));
@@ -309,8 +304,7 @@ TEST_CASE("search properties hold on random pools", "[group_search]") {
       CHECK(one.layout->bottleneck_s == Approx(time.bottleneck_s).epsilon(1e-6));
       services.push_back(one.layout->service);
     }
-    for (const auto& service : services)
-      plan.push_back(&service);
+    const auto plan = pointers_to(services);
     INFO("case " << i);
     CHECK(check_pipelines(costs, lines, 100, 60).empty());
     CHECK(capacity(plan, workload.kinds) <= throughput_bound(costs, workload.kinds) * (1 + 1e-6));
@@ -342,13 +336,8 @@ TEST_CASE("no baseline serves better than the plan", "[group_search][baselines]"
       won += chosen == found ? 0 : 1;
       group_judge judge(book, workload, setting, setting.final_requests, setting.seed * 2 + 2000);
       const auto value = [&](const std::vector<pipeline>& lines) {
-        std::vector<line_service> services;
-        for (const auto& line : lines)
-          services.push_back(service_of(costs, line, workload.kinds, occupancy::max_stage));
-        std::vector<const line_service*> plan;
-        for (const auto& service : services)
-          plan.push_back(&service);
-        return judge(plan);
+        const auto services = services_of(costs, lines, workload.kinds, occupancy::max_stage);
+        return judge(pointers_to(services));
       };
       CHECK(check_pipelines(costs, chosen, 100, 60).empty());
       for (const auto& baseline : baselines) {

@@ -28,12 +28,8 @@ std::vector<pipeline> place(layout_book& book, const pool& pool, const grouping&
 
 double rate_of(const cost_model& costs, const config::workload& workload,
                const std::vector<pipeline>& lines, const search_setting& setting) {
-  std::vector<line_service> services;
-  for (const auto& line : lines)
-    services.push_back(service_of(costs, line, workload.kinds, occupancy::max_stage));
-  std::vector<const line_service*> plan;
-  for (const auto& service : services)
-    plan.push_back(&service);
+  const auto services = services_of(costs, lines, workload.kinds, occupancy::max_stage);
+  const auto plan = pointers_to(services);
   return largest_rate(plan, make_stream(workload, 20'000, 5), {setting.policy, 1, setting.base},
                       setting.slo_scale, 0.99, capacity(plan, workload.kinds));
 }

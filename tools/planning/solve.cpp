@@ -126,13 +126,9 @@ std::vector<float> run_plan(const planning_inputs& inputs,
     return scheduler::simulate_batches(*costs, lines, inputs.workload.kinds, stream,
                                        {rate, inputs.dispatch, inputs.base})
         .ratios;
-  std::vector<scheduler::line_service> services;
-  for (const auto& line : lines)
-    services.push_back(
-        scheduler::service_of(*inputs.costs, line, inputs.workload.kinds, inputs.occupancy));
-  std::vector<const scheduler::line_service*> pointers;
-  for (const auto& service : services)
-    pointers.push_back(&service);
+  const auto services =
+      scheduler::services_of(*inputs.costs, lines, inputs.workload.kinds, inputs.occupancy);
+  const auto pointers = scheduler::pointers_to(services);
   const scheduler::simulation setting{inputs.dispatch, rate, inputs.base};
   std::vector<float> ratios;
   if (inputs.occupancy == scheduler::occupancy::token_by_token) {
