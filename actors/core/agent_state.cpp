@@ -395,11 +395,9 @@ void agent_state::refused(const std::string& reason, std::uint64_t now_us, agent
   out.emplace_back(agent_do::leave{"the coordinator refused this node: " + reason, false});
 }
 
-std::set<std::string> agent_state::neighbours() const {
-  std::set<std::string> out;
-  for (const auto& [id, g] : generations_)
-    out.merge(g.where.nodes());
-  return out;
+bool agent_state::works_with(const std::string& node) const {
+  return std::any_of(generations_.begin(), generations_.end(),
+                     [&](const auto& g) { return g.second.where.nodes().count(node) != 0; });
 }
 
 agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std::uint64_t now_us) {
@@ -438,7 +436,7 @@ agent_effects agent_state::tick(const std::vector<rank_progress>& progress, std:
     rates_changed_ = false;
     to_coordinator(control(proto::HEARTBEAT, m), out);
   }
-  take(links_.tick(now_us, neighbours()), out);
+  take(links_.tick(now_us, [this](const auto& node) { return works_with(node); }), out);
   measure_idle(now_us, out);
   watch_devices(progress, now_us, out);
   return out;

@@ -184,8 +184,8 @@ private:
                      agent_effects& out);
   void measure_idle(std::uint64_t now_us, agent_effects& out);
   void note_steps(const std::vector<rank_progress>& progress);
-  /// Nodes that a generation here has beside this one.
-  [[nodiscard]] std::set<std::string> neighbours() const;
+  /// A generation here has it, too.
+  [[nodiscard]] bool works_with(const std::string& node) const;
   [[nodiscard]] double predicted_us(const local_generation& g, std::uint64_t steps,
                                     std::uint64_t tokens) const;
   /// A step here that is older hangs.

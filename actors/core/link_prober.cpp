@@ -197,7 +197,8 @@ void link_prober::finish(link& l, std::uint64_t now_us, prober_effects& out) {
   out.emplace_back(l.last);
 }
 
-prober_effects link_prober::tick(std::uint64_t now_us, const std::set<std::string>& in_use) {
+prober_effects link_prober::tick(std::uint64_t now_us,
+                                 const std::function<bool(const std::string&)>& in_use) {
   prober_effects out;
   for (auto& [name, l] : links_) {
     if (l.peer == 0) {
@@ -213,8 +214,8 @@ prober_effects link_prober::tick(std::uint64_t now_us, const std::set<std::strin
       l.probe = 0; // lost or very slow: this round is tried again
       l.done = 0;
       next_probe(l, now_us, out);
-    } else if (l.probe == 0 && l.measured && now_us >= l.next_round_us && in_use.count(name) == 0 &&
-               worth_moving(l, now_us)) {
+    } else if (l.probe == 0 && l.measured && now_us >= l.next_round_us && worth_moving(l, now_us) &&
+               !(in_use && in_use(name))) {
       l.move_at_us = now_us + move_again_us;
       l.next_round_us = now_us + again_us; // until it has ended
       out.emplace_back(hang_up{l.peer});

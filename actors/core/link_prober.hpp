@@ -4,8 +4,8 @@
 #include "transport/fabric.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <map>
-#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -69,8 +69,9 @@ public:
                              std::uint64_t now_us);
   /// `at_us`: when the reply reached this process.
   prober_effects probe_reply(transport::peer_id peer, std::uint64_t id, std::uint64_t at_us);
-  /// `in_use`: peers that a generation needs. Their links stay as they are.
-  prober_effects tick(std::uint64_t now_us, const std::set<std::string>& in_use = {});
+  /// `in_use`: whether a generation needs the peer, whose link then stays as it is; none: no.
+  prober_effects tick(std::uint64_t now_us,
+                      const std::function<bool(const std::string&)>& in_use = {});
   /// The coordinator is new and knows nothing: every finished measurement again.
   [[nodiscard]] std::vector<link_result> results() const;
 

@@ -2,6 +2,7 @@
 #include "tests/catch.hpp"
 
 #include <optional>
+#include <set>
 
 using namespace hexgen;
 using namespace hexgen::actors;
@@ -235,7 +236,7 @@ TEST_CASE("a link through the coordinator moves to an agent, when nobody uses it
   const auto wait = [&](std::uint64_t us, const std::set<std::string>& in_use = {}) {
     prober_effects out;
     for (const auto until = now + us; now < until && out.empty(); now += 25'000)
-      for (auto& e : a.tick(now, in_use))
+      for (auto& e : a.tick(now, [&](const auto& name) { return in_use.count(name) != 0; }))
         if (const auto* ask = std::get_if<dial_through>(&e); ask != nullptr && ask->name == "b")
           out.push_back(std::move(e));
         else if (std::holds_alternative<hang_up>(e))
