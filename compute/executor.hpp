@@ -18,14 +18,16 @@ namespace hexgen::compute {
 enum class kernel_kind : std::uint8_t { fast, reference };
 enum class kv_type : std::uint8_t { f32, f16, bf16, q8 };
 
+/// Told while something is loaded or fetched: bytes done, bytes in all.
+using byte_progress = std::function<void(std::uint64_t, std::uint64_t)>;
+
 struct executor_options {
   kernel_kind kernels = kernel_kind::fast;
   kv_type kv = kv_type::f32;
   int threads = 1;           // CPU worker threads, the caller's included
   int max_step_tokens = 512; // the widest step that will be run; sizes the activations
   int max_logit_rows = 64;   // the most logit rows of a step
-  /// Called while loading with (bytes done, bytes in all).
-  std::function<void(std::uint64_t, std::uint64_t)> progress;
+  byte_progress progress;    // while loading
 };
 
 struct executor_memory {

@@ -66,12 +66,10 @@ struct kv_start {
   bool next_hollow = false;   // nor has the next
 };
 
-/// Bytes done, bytes in all.
-using transfer_progress = std::function<void(std::uint64_t, std::uint64_t)>;
 /// The model with the weights of the shard there; on the loader thread, may take long and throw.
 /// Tells how far it is where it has to fetch them.
 using model_source = std::function<std::shared_ptr<const compute::model_file>(
-    const compute::shard&, const transfer_progress&)>;
+    const compute::shard&, const compute::byte_progress&)>;
 
 struct prepare_result {
   std::string error; // empty: loaded

@@ -151,7 +151,7 @@ void model_borrower::take_layout(const proto::model_piece& m) {
 }
 
 void model_borrower::bring(const compute::model_file& model, const compute::shard& part,
-                           const progress& tell) {
+                           const compute::byte_progress& tell) {
   const std::lock_guard turn(turn_);
   std::vector<const compute::tensor_view*> unsure;
   std::vector<question> questions;
@@ -233,7 +233,8 @@ model_borrower::origin model_borrower::came_from() const {
 }
 
 void model_borrower::fetch(const std::vector<compute::file_range>& ranges,
-                           const std::vector<transport::peer_id>& others, const progress& tell) {
+                           const std::vector<transport::peer_id>& others,
+                           const compute::byte_progress& tell) {
   constexpr std::size_t most_neighbours = 4; // of one piece
   std::vector<question> wanted;
   std::size_t turn = 0; // tensors are shared out among the neighbours

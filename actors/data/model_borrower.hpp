@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/core/wire.hpp"
+#include "compute/executor.hpp"
 #include "compute/model_layout.hpp"
 #include "transport/fabric.hpp"
 
@@ -44,7 +45,6 @@ public:
   /// Machines that may hold some of the tensors. They are asked first, so that the source's link
   /// is not what all wait for; what they lend is compared as well.
   using neighbours = std::function<std::vector<transport::peer_id>()>;
-  using progress = std::function<void(std::uint64_t, std::uint64_t)>; // bytes done, in all
 
   /// `digest`: of the model wanted. Gives up when nothing has come for `patience`.
   model_borrower(std::string digest, const std::filesystem::path& cache, asker ask,
@@ -60,7 +60,8 @@ public:
   /// Fetches those tensors of `part` that are not here yet; those that are, or have come, have the
   /// digest that the lender names. `model` was opened from open()'s path. Throws
   /// std::runtime_error.
-  void bring(const compute::model_file& model, const compute::shard& part, const progress& tell);
+  void bring(const compute::model_file& model, const compute::shard& part,
+             const compute::byte_progress& tell);
 
   /// A MODEL_PIECE that `from` sent; any thread.
   void on_piece(transport::peer_id from, std::shared_ptr<const transport::frame> f);
@@ -84,7 +85,7 @@ private:
   void mark_whole(std::string_view tensor, const compute::file_range* range);
   void take_layout(const proto::model_piece& m);
   void fetch(const std::vector<compute::file_range>& ranges,
-             const std::vector<transport::peer_id>& others, const progress& tell);
+             const std::vector<transport::peer_id>& others, const compute::byte_progress& tell);
 
   const std::string digest_;
   const std::filesystem::path folder_;

@@ -129,7 +129,7 @@ private:
       const std::lock_guard guard(model_.mutex);
       return model_.file;
     };
-    p.weights = [this](const compute::shard& part, const transfer_progress& tell) {
+    p.weights = [this](const compute::shard& part, const compute::byte_progress& tell) {
       std::shared_ptr<const compute::model_file> file;
       std::shared_ptr<model_borrower> borrower;
       {
@@ -207,7 +207,7 @@ private:
   }
 
   /// Log lines, one a second at most.
-  [[nodiscard]] model_borrower::progress progress() const {
+  [[nodiscard]] compute::byte_progress progress() const {
     return [this, told = std::chrono::steady_clock::now()](std::uint64_t done,
                                                            std::uint64_t total) mutable {
       const auto now = std::chrono::steady_clock::now();

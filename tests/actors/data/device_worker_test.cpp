@@ -37,7 +37,7 @@ TEST_CASE("a worker tells how much of a shard it has fetched and loaded") {
   std::promise<prepare_result> prepared;
   worker->prepare(
       spec,
-      [&](const compute::shard&, const transfer_progress& tell) {
+      [&](const compute::shard&, const compute::byte_progress& tell) {
         tell(1, 2);
         fetched.get_future().wait();
         return model;
